@@ -1,1 +1,2 @@
+//! orlop
 fn main() {}

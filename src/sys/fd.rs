@@ -1,0 +1,119 @@
+//! Descriptors: bulk close-on-exec, duplicates at fixed numbers, and small writes that do not allocate.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+/// Marks every descriptor from `first` on close-on-exec.
+///
+/// close_range(2) is Linux 5.9 and CLOSE_RANGE_CLOEXEC 5.11: the kernel floor needs the loop for 5.10.
+pub fn cloexec_from(first: u32) -> Result<()> {
+    // SAFETY: takes three numbers and changes only descriptor flags.
+    let ret = check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) });
+    match ret {
+        Err(Errno::ENOSYS | Errno::EINVAL) => {
+            let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+            for fd in first..soft.min(1 << 20) as u32 {
+                // SAFETY: a number that is no open descriptor is EBADF.
+                let _ = unsafe { libc::fcntl(fd as RawFd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Whether the number is an open descriptor.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD reads a flag; a number that is no open descriptor is EBADF.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Lets the descriptor `number`, which the caller of the runtime passed, survive execve.
+pub fn keep(number: i32) -> Result<()> {
+    // SAFETY: F_SETFD changes a flag; a number that is no open descriptor is EBADF.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Makes `number` refer to what `fd` refers to, open across execve.
+pub fn dup_to(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    if fd.as_raw_fd() == number {
+        return keep(number);
+    }
+    // SAFETY: dup2 of a live descriptor; the numbers passed are 0, 1, 2 and those that the plan reserved.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Takes over a descriptor that the caller of the runtime passed by number (`--pidfd-socket` and the like).
+pub fn adopt(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC of a number that is no open descriptor is EBADF; the result is new.
+    let new = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// openat(2) with O_CLOEXEC added.
+pub fn openat(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<OwnedFd> {
+    // SAFETY: the path is a C string that outlives the call.
+    let fd = unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+    // SAFETY: a descriptor just made, owned by nobody else.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// open(2) with O_CLOEXEC added.
+pub fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<OwnedFd> {
+    openat(cwd(), path, flags, mode)
+}
+
+/// AT_FDCWD as a descriptor to pass to the *at calls.
+pub fn cwd() -> BorrowedFd<'static> {
+    // SAFETY: AT_FDCWD is no descriptor that could be closed, and every *at call accepts it.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
+/// Writes all of `bytes` in one write(2), as /proc and cgroup files want it; a short write is EIO.
+pub fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    loop {
+        match nix::unistd::write(fd, bytes) {
+            Err(Errno::EINTR) => {}
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(_) => return Err(Errno::EIO),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Opens `path` below `dir` for writing and writes `bytes` in one call.
+pub fn write_at(dir: BorrowedFd<'_>, path: &CStr, bytes: &[u8]) -> Result<()> {
+    let fd = openat(dir, path, libc::O_WRONLY, 0)?;
+    write_once(std::os::fd::AsFd::as_fd(&fd), bytes)
+}
+
+/// A memfd with the bytes in it, for the standard input of hooks.
+pub fn memfd(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: the name is a C string that outlives the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The number of a descriptor, to be printed or put into a path.
+pub fn number(fd: BorrowedFd<'_>) -> i32 {
+    fd.as_raw_fd()
+}
+
+/// fstatfs(2)'s file system type, such as `PROC_SUPER_MAGIC`.
+pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
+    let mut buffer = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the kernel fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), buffer.as_mut_ptr()) })?;
+    // SAFETY: fstatfs succeeded, so the buffer is initialised.
+    Ok(unsafe { buffer.assume_init() }.f_type as i64)
+}
+
+/// Closes the child's copy of a descriptor whose owner lives on in the parent; the child never returns to drop it.
+pub fn close_early(fd: &OwnedFd) -> Result<()> {
+    // SAFETY: called in the container's init, which never comes back to the frame that owns `fd`.
+    Errno::result(unsafe { libc::close(fd.as_raw_fd()) }).map(drop)
+}
