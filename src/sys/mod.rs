@@ -13,10 +13,12 @@ pub mod fd;
 pub mod keyring;
 pub mod mem;
 pub mod mount;
+pub mod net;
 pub mod ns;
 pub mod process;
 pub mod root;
 pub mod tty;
+pub mod uts;
 
 pub use nix::errno::Errno;
 
