@@ -135,7 +135,7 @@ def is_static(path):
 CASES = {
     "run": (case_run, 1.0, "ms", "`run true`", True),
     "cycle": (case_cycle, 0.5, "ms", "create + start + delete", False),
-    "version": (case_version, 1.0, "ms", "`--version`", False),
+    "version": (case_version, 1.0, "ms", "`--version`", True),
     "memory": (case_memory, 0.1, "KiB", "peak memory of `run true`", True),
     "size": (case_size, 0.0, "KiB", "binary", False),
 }
@@ -157,35 +157,47 @@ def measure(name, runtimes, rounds, pause):
     return values
 
 
-def table(name, values, reference):
-    """Rows of text: one for each runtime and column of one case."""
-    unit = CASES[name][2]
-    rows = []
-    columns = list(next(iter(values.values())))
-    for column in columns:
-        base = statistics.median(values[reference][column])
-        for runtime, found in values.items():
-            found = found[column]
-            median = max(found) if name == "memory" else statistics.median(found)
-            if name == "memory":
-                base = max(values[reference][column])
-            label = CASES[name][3] if column == name else f"… {column}"
-            form = (lambda v: f"{v:.2f} {unit}") if unit == "ms" else (lambda v: f"{v:.0f} {unit}")
-            rows.append((label, runtime, form(median), form(min(found)), f"{median / base:.2f}×", str(len(found))))
-    return rows
+def central(case, values):
+    """The number that stands for a column: the median, but of peaks the largest."""
+    return max(values) if case == "memory" else statistics.median(values)
 
 
-def print_table(rows, reference, markdown):
-    heads = ("what", "runtime", "median", "min", f"/ {reference}", "n")
-    if markdown:
-        print("| " + " | ".join(heads) + " |\n|---|---|--:|--:|--:|--:|")
-        for row in rows:
-            print("| " + " | ".join(row) + " |")
-        return
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    for row in [heads, *rows]:
+def shown(case, value):
+    return f"{value:.2f} ms" if CASES[case][2] == "ms" else f"{value:,.0f} KiB"
+
+
+def print_report(results, reference):
+    """One line for each runtime and column of each case."""
+    rows = [("what", "runtime", "median", "min", f"/ {reference}", "n")]
+    for case, by_runtime in results.items():
+        for column in next(iter(by_runtime.values())):
+            label = CASES[case][3].replace("`", "") if column == case else f"  {column}"
+            base = central(case, by_runtime[reference][column]) if reference in by_runtime else None
+            for runtime, columns in by_runtime.items():
+                found = columns[column]
+                middle = central(case, found)
+                ratio = f"{middle / base:.2f}x" if base else ""
+                rows.append((label, runtime, shown(case, middle), shown(case, min(found)), ratio, str(len(found))))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
         cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
         print("  ".join(cells).rstrip())
+
+
+def print_markdown(results, runtimes, reference):
+    """A column for each runtime, medians and how many times the reference they are."""
+    print("| | " + " | ".join(r.name for r in runtimes) + " |\n|---|" + "--:|" * len(runtimes))
+    for case, by_runtime in results.items():
+        base = central(case, by_runtime[reference][case]) if reference in by_runtime else None
+        cells = [CASES[case][3]]
+        for runtime in runtimes:
+            if runtime.name not in by_runtime:
+                cells.append("")
+                continue
+            middle = central(case, by_runtime[runtime.name][case])
+            ratio = f" ({middle / base:.2f}×)" if base and runtime.name != reference else ""
+            cells.append(shown(case, middle) + ratio)
+        print("| " + " | ".join(cells) + " |")
 
 
 def write_bundle(work):
@@ -218,8 +230,8 @@ def main():
     parser.add_argument("case", nargs="?", default="all", choices=[*CASES, "all"])
     parser.add_argument("--rounds", type=int, default=200, help="rounds of `run`; the others take a share of it")
     parser.add_argument("--only", help="comma-separated names of the runtimes to time")
-    parser.add_argument("--pause", type=float, default=20, metavar="MS", help="rest before each measurement")
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--pause", type=float, default=0, metavar="MS", help="rest before each measurement")
+    parser.add_argument("--markdown", action="store_true", help="print the table for the README")
     parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--runtime", action="append", default=[], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -238,14 +250,16 @@ def main():
     control = os.path.join(CGROUPS, "cgroup.subtree_control")
     with open(control, encoding="ascii") as file:
         enabled = file.read().split()
-    rows = []
+    results = {}
     try:
         for case in CASES if args.case == "all" else [args.case]:
             values = measure(case, runtimes, args.rounds, args.pause)
             if values:
-                rows += table(case, values, next(iter(values)))
+                results[case] = values
     except Failed as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted")
     finally:
         remove_leftovers()
         with open(control, encoding="ascii") as file:
@@ -257,7 +271,10 @@ def main():
             shutil.rmtree(runtime.state, ignore_errors=True)
     where = os.uname()
     print(f"Linux {where.release}, {os.cpu_count()} CPUs; " + "; ".join(version_line(r) for r in runtimes) + "\n")
-    print_table(rows, runtimes[0].name, args.markdown)
+    if args.markdown:
+        print_markdown(results, runtimes, runtimes[0].name)
+    else:
+        print_report(results, runtimes[0].name)
 
 
 if __name__ == "__main__":
