@@ -1,0 +1,3 @@
+//! The kernel's words.
+#![allow(unsafe_code)]
+pub mod seccomp;
