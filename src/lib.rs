@@ -13,5 +13,5 @@ pub mod plan;
 //pub mod process;
 //pub mod rootfs;
 //pub mod seccomp;
-//pub mod spec;
+pub mod spec;
 pub mod sys;
