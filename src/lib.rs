@@ -15,5 +15,5 @@ pub mod procfs;
 pub mod sysctl;
 pub mod rootfs;
 //pub mod seccomp;
-//pub mod spec;
+pub mod spec;
 pub mod sys;
