@@ -1,11 +1,11 @@
 #![doc = include_str!("README.md")]
 
-//pub mod cgroup;
+pub mod cgroup;
 //pub mod cli;
 //pub mod container;
 pub mod error;
 //pub mod hooks;
-//pub mod host;
+pub mod host;
 pub mod log;
 //pub mod namespaces;
 //pub mod network;
