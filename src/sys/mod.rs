@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
+pub mod bpf;
 pub mod channel;
 pub mod clone;
 pub mod cred;
