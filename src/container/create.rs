@@ -82,6 +82,7 @@ pub struct Created {
 /// Whatever fails; nothing is left behind then.
 pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     let Context { host, store, log, trace } = context;
+    store.check_free(&request.id)?;
     let mut config = trace.span("reading config.json", || Config::open(&request.bundle))?;
     add_env(&mut config, &request.extra_env);
     let record = Rc::new(RefCell::new(new_record(&config, request, host)?));

@@ -1,9 +1,7 @@
 //! `list`: all containers below `--root`.
 
-use serde_json::Value;
-
 use super::Context;
-use super::state::describe;
+use super::state::{State, describe};
 use super::status::Status;
 use super::store::NotFound;
 use crate::error::{Result, one_line};
@@ -12,7 +10,7 @@ use crate::error::{Result, one_line};
 ///
 /// # Errors
 /// When the root cannot be read.
-pub fn list(context: &Context) -> Result<Vec<Value>> {
+pub fn list(context: &Context) -> Result<Vec<State>> {
     let mut all = Vec::new();
     for id in context.store.ids()? {
         match context.store.record(&id) {
@@ -26,14 +24,12 @@ pub fn list(context: &Context) -> Result<Vec<Value>> {
 }
 
 /// runc's table.
-pub fn table(states: &[Value]) -> String {
+pub fn table(states: &[State]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let text = |state: &Value, key: &str| match state.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
+    let row = |state: &State| {
+        let State { id, pid, status, bundle, created, owner, .. } = state;
+        [id.clone(), pid.to_string(), (*status).to_owned(), bundle.display().to_string(), created.clone(), owner.clone()]
     };
-    let row = |state: &Value| ["id", "pid", "status", "bundle", "created", "owner"].map(|key| text(state, key));
     let rows: Vec<_> = std::iter::once(header).chain(states.iter().map(row)).collect();
     let mut table = String::new();
     for row in &rows {

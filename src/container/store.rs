@@ -42,6 +42,17 @@ impl Store {
         self.root.join(id.as_str())
     }
 
+    /// Says early, before anything is planned, that an id is taken; [`Store::reserve`] decides.
+    ///
+    /// # Errors
+    /// When there is a container of that id.
+    pub fn check_free(&self, id: &ContainerId) -> Result<()> {
+        if self.dir(id).exists() {
+            bail!("container with given ID already exists");
+        }
+        Ok(())
+    }
+
     /// Makes the directory of a new container.
     ///
     /// # Errors
