@@ -17,7 +17,8 @@ pub const VERSION_MIN: &str = "1.0.0";
 pub const VERSION_MAX: &str = "1.3.0";
 
 /// The six kinds of hooks, in the order in which they run.
-pub const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+pub const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// The longest name that sethostname(2) takes.
 const HOSTNAME_MAX: usize = 64;
@@ -131,7 +132,16 @@ fn check_mount(mount: &Mount, at: &At<'_>, user_namespace: bool) -> Result<()> {
 fn contradict(one: &str, other: &str) -> bool {
     const PAIRS: [(&str, &str); 4] = [("ro", "rw"), ("rro", "rrw"), ("sync", "async"), ("silent", "loud")];
     const NEGATED: [&str; 11] = [
-        "atime", "dev", "diratime", "exec", "iversion", "lazytime", "mand", "relatime", "strictatime", "suid",
+        "atime",
+        "dev",
+        "diratime",
+        "exec",
+        "iversion",
+        "lazytime",
+        "mand",
+        "relatime",
+        "strictatime",
+        "suid",
         "symfollow",
     ];
     // `nodev` against `dev`, and the recursive forms `rnodev` against `rdev`.
@@ -215,7 +225,11 @@ pub fn check_mappings(mappings: &[LinuxIdMapping], at: &At<'_>) -> Result<()> {
             let own = side(mapping);
             // 4294967295 is (uid_t) -1, which is no id.
             if own.end > u64::from(u32::MAX) {
-                return Err(at.key(field).fault(format_args!("{} ids do not fit from {} on", mapping.size(), own.start)));
+                return Err(at.key(field).fault(format_args!(
+                    "{} ids do not fit from {} on",
+                    mapping.size(),
+                    own.start
+                )));
             }
             for (j, earlier) in mappings[..i].iter().enumerate() {
                 let other = side(earlier);
@@ -250,11 +264,13 @@ mod tests {
 
     #[test]
     fn options_contradict_when_one_undoes_the_other() {
-        for (one, other) in [("ro", "rw"), ("nosuid", "suid"), ("rexec", "rnoexec"), ("async", "sync"), ("rrw", "rro")] {
+        for (one, other) in [("ro", "rw"), ("nosuid", "suid"), ("rexec", "rnoexec"), ("async", "sync"), ("rrw", "rro")]
+        {
             assert!(contradict(one, other) && contradict(other, one), "{one} {other}");
         }
         // A slave mount may also be shared; recursion differs; the data of a filesystem is its own business.
-        for (one, other) in [("slave", "shared"), ("bind", "rbind"), ("ro", "rrw"), ("nodev", "rdev"), ("noacl", "acl")] {
+        for (one, other) in [("slave", "shared"), ("bind", "rbind"), ("ro", "rrw"), ("nodev", "rdev"), ("noacl", "acl")]
+        {
             assert!(!contradict(one, other) && !contradict(other, one), "{one} {other}");
         }
     }

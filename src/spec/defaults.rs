@@ -65,8 +65,7 @@ fn common(caller: &Caller) -> Value {
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
     let mut namespaces = vec![Pid, Network, Ipc, Uts, Mount];
     namespaces.extend(caller.unified.then_some(Cgroup));
-    let namespaces: Vec<Value> =
-        namespaces.into_iter().map(|kind| json!({ "type": namespace_name(kind) })).collect();
+    let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({ "type": namespace_name(kind) })).collect();
     json!({
         "ociVersion": VERSION_MAX,
         "process": {
@@ -101,9 +100,7 @@ const SYSFS_OF_THE_HOST: Sys = ("none", "/sys", &["rbind", "nosuid", "noexec", "
 fn mounts(sys: Sys, devpts: &[&str]) -> Value {
     let (sys_type, sys_source, sys_options) = sys;
     let devpts = [&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"], devpts].concat();
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": source, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     json!([
         { "destination": "/proc", "type": "proc", "source": "proc" },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

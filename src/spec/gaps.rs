@@ -8,7 +8,8 @@
 //! * `linux.resources.hugepageLimits[].limit`: unsigned in the specification, signed in oci-spec.
 //! * `process.user`: may be left out; oci-spec requires it.
 //! * Sections of other platforms: nothing in them matters here, not even whether they are well-formed.
-//! * Numbers that the specification requires and oci-spec reads as 0 when they are missing.
+//! * Fields that the specification requires and oci-spec reads as 0 or empty when they are missing.
+//! * Arrays in place of objects: serde's derived readers take them for the members in their order.
 //! * `null`, and `""` where the specification has a string to set: writers in Go, whose types do not
 //!   tell them from an absent field, emit either.
 
@@ -44,18 +45,39 @@ const FOREIGN: &[&str] = &["freebsd", "solaris", "vm", "windows", "zos"];
 /// Objects whose members are the user's own names and values: an empty string is a value there.
 const MAPS: &[&str] = &["annotations", "sysctl", "unified"];
 
-/// Fields that the specification requires although oci-spec has a default for them. `*` is any element.
-const REQUIRED: &[(&[&str], &[&str])] = &[
+/// The objects of a document, with the fields that the specification requires although oci-spec has a
+/// default for them. `*` is any element or member.
+const OBJECTS: &[(&[&str], &[&str])] = &[
     (&[], &["ociVersion"]),
     (&["root"], &["path"]),
+    (&["hooks"], &[]),
+    (&["hooks", "*", "*"], &[]),
+    (&["process"], &[]),
+    (&["process", "user"], &[]),
+    (&["process", "scheduler"], &[]),
     (&["process", "consoleSize"], &["height", "width"]),
     (&["process", "ioPriority"], &["class"]),
     (&["process", "rlimits", "*"], &["type", "soft", "hard"]),
+    (&["mounts", "*"], &[]),
     (&["mounts", "*", "uidMappings", "*"], &["containerID", "hostID", "size"]),
     (&["mounts", "*", "gidMappings", "*"], &["containerID", "hostID", "size"]),
+    (&["linux"], &[]),
+    (&["linux", "namespaces", "*"], &[]),
+    (&["linux", "netDevices", "*"], &[]),
+    (&["linux", "intelRdt"], &[]),
+    (&["linux", "memoryPolicy"], &[]),
+    (&["linux", "personality"], &[]),
+    (&["linux", "timeOffsets", "*"], &[]),
     (&["linux", "uidMappings", "*"], &["containerID", "hostID", "size"]),
     (&["linux", "gidMappings", "*"], &["containerID", "hostID", "size"]),
     (&["linux", "devices", "*"], &["type", "path"]),
+    (&["linux", "resources"], &[]),
+    (&["linux", "resources", "memory"], &[]),
+    (&["linux", "resources", "cpu"], &[]),
+    (&["linux", "resources", "pids"], &[]),
+    (&["linux", "resources", "blockIO"], &[]),
+    (&["linux", "resources", "network"], &[]),
+    (&["linux", "resources", "rdma", "*"], &[]),
     (&["linux", "resources", "devices", "*"], &["allow"]),
     (&["linux", "resources", "hugepageLimits", "*"], &["pageSize", "limit"]),
     (&["linux", "resources", "network", "priorities", "*"], &["name", "priority"]),
@@ -84,7 +106,7 @@ impl Gaps {
         }
         document.iter_mut().for_each(|(key, member)| tidy(key, member));
         document.retain(|_, member| !is_unset(member));
-        for (place, fields) in REQUIRED {
+        for (place, fields) in OBJECTS {
             require(value, place, fields, &At::Root)?;
         }
         if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut) {
@@ -179,20 +201,20 @@ fn tidy(key: &str, value: &mut Value) {
     }
 }
 
-/// Demands `fields` of every object at `place`; what is no object is left to the types.
+/// Demands that what stands at `place` is an object, and has `fields`.
 fn require(value: &Value, place: &[&str], fields: &[&str], at: &At<'_>) -> Result<()> {
-    match place.split_first() {
-        Some((&"*", rest)) => {
-            let mut items = value.as_array().into_iter().flatten().enumerate();
-            items.try_for_each(|(i, item)| require(item, rest, fields, &at.index(i)))
+    match (place.split_first(), value) {
+        (Some((&"*", rest)), Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(i, item)| require(item, rest, fields, &at.index(i)))
         }
-        Some((key, rest)) => value.get(key).map_or(Ok(()), |member| require(member, rest, fields, &at.key(key))),
-        None => match value.as_object() {
-            Some(map) => match fields.iter().find(|field| !map.contains_key(**field)) {
-                Some(field) => Err(at.key(field).fault("required")),
-                None => Ok(()),
-            },
+        (Some((&"*", rest)), Value::Object(members)) => {
+            members.iter().try_for_each(|(key, member)| require(member, rest, fields, &at.key(key)))
+        }
+        (Some((key, rest)), _) => value.get(key).map_or(Ok(()), |member| require(member, rest, fields, &at.key(key))),
+        (None, Value::Object(members)) => match fields.iter().find(|field| !members.contains_key(**field)) {
+            Some(field) => Err(at.key(field).fault("required")),
             None => Ok(()),
         },
+        (None, other) => Err(json::not_an_object(other, at)),
     }
 }

@@ -119,11 +119,11 @@ pub fn typed<T: DeserializeOwned>(
         .or_else(|e| Err(explain::<T>(again()?, at, &e)))
 }
 
-/// Types a part of the text.
-pub fn typed_text<T: DeserializeOwned>(text: &str, at: &At<'_>, warnings: &mut Vec<String>) -> Result<T> {
-    let mut part = serde_json::Deserializer::from_str(text);
-    serde_ignored::deserialize(&mut part, |path| warnings.push(with_ignored(&path, at, unknown_field)))
-        .map_err(|e| explain::<T>(serde_json::from_str(text).unwrap_or_default(), at, &e))
+/// Types a part of the whole text.
+pub fn typed_text<T: DeserializeOwned>(part: &str, whole: &str, at: &At<'_>, warnings: &mut Vec<String>) -> Result<T> {
+    let mut parser = serde_json::Deserializer::from_str(part);
+    serde_ignored::deserialize(&mut parser, |path| warnings.push(with_ignored(&path, at, unknown_field)))
+        .or_else(|e| Err(explain::<T>(parse(part, whole)?, at, &e)))
 }
 
 fn explain<T: DeserializeOwned>(value: Value, at: &At<'_>, error: &serde_json::Error) -> anyhow::Error {
@@ -172,8 +172,13 @@ pub fn unknown_field(at: &At<'_>) -> String {
 pub fn object(value: Value, at: &At<'_>) -> Result<Map<String, Value>> {
     match value {
         Value::Object(map) => Ok(map),
-        other => Err(at.fault(format_args!("expected an object, found {}", kind(&other)))),
+        other => Err(not_an_object(&other, at)),
     }
+}
+
+/// The error about a value that has to be an object.
+pub fn not_an_object(value: &Value, at: &At<'_>) -> anyhow::Error {
+    at.fault(format_args!("expected an object, found {}", kind(value)))
 }
 
 /// The elements of an array of strings.

@@ -151,7 +151,9 @@ fn check_user_namespace(spec: &Spec, linux: &Linux, at: &At<'_>) -> Result<()> {
         check_mappings(list, &at)?;
         match find(spec, LinuxNamespaceType::User) {
             None if !list.is_empty() => {
-                return Err(at.fault("user namespace mappings specified, but user namespace isn't enabled in the config"));
+                return Err(
+                    at.fault("user namespace mappings specified, but user namespace isn't enabled in the config")
+                );
             }
             Some(new) if new.path().is_none() && list.is_empty() => {
                 return Err(at.fault("required: user namespaces enabled, but no mappings found"));

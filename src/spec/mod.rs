@@ -113,7 +113,11 @@ fn parse(text: &[u8]) -> Result<Config> {
     })?;
     if let Some(raw) = document.seccomp.filter(|raw| is_profile(raw.get())) {
         let at = At::Root.key("linux");
-        let seccomp: LinuxSeccomp = json::typed_text(raw.get(), &at.key("seccomp"), &mut warnings)?;
+        let at = at.key("seccomp");
+        if !raw.get().starts_with('{') {
+            return Err(json::not_an_object(&serde_json::from_str(raw.get())?, &at));
+        }
+        let seccomp: LinuxSeccomp = json::typed_text(raw.get(), text, &at, &mut warnings)?;
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(Some(seccomp));
         }
@@ -147,8 +151,7 @@ pub fn read_process(text: &[u8]) -> Result<ProcessConfig> {
     let at = At::Root.key("process");
     let mut warnings = Vec::new();
     let (gaps, value) = prepare_process(text, &mut warnings)?;
-    let process: Process =
-        json::typed(value, &at, &mut warnings, || Ok(prepare_process(text, &mut Vec::new())?.1))?;
+    let process: Process = json::typed(value, &at, &mut warnings, || Ok(prepare_process(text, &mut Vec::new())?.1))?;
     process::check(&process, &at, &mut warnings)?;
     let Gaps { capabilities, scheduler_flags, cpu_affinity, .. } = gaps;
     Ok(ProcessConfig { process, warnings, capabilities, scheduler_flags, cpu_affinity })
@@ -156,7 +159,8 @@ pub fn read_process(text: &[u8]) -> Result<ProcessConfig> {
 
 fn prepare_process(text: &str, warnings: &mut Vec<String>) -> Result<(Gaps, Value)> {
     // The version stands for the document around the process, which this file leaves out.
-    let mut document = serde_json::json!({ "ociVersion": VERSION_MAX, "process": json::read(text, &At::Root.key("process"))? });
+    let mut document =
+        serde_json::json!({ "ociVersion": VERSION_MAX, "process": json::read(text, &At::Root.key("process"))? });
     let gaps = Gaps::take(&mut document, warnings)?;
     Ok((gaps, document["process"].take()))
 }

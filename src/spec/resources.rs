@@ -103,7 +103,9 @@ fn check_cpu(cpu: &LinuxCpu, at: &At<'_>) -> Result<()> {
         return Err(at.key("burst").fault(format_args!("{burst} is above quota, {quota}")));
     }
     match cpu.idle() {
-        Some(value) if !(0..=1).contains(&value) => Err(at.key("idle").fault(format_args!("{value} is neither 0 nor 1"))),
+        Some(value) if !(0..=1).contains(&value) => {
+            Err(at.key("idle").fault(format_args!("{value} is neither 0 nor 1")))
+        }
         _ => Ok(()),
     }
 }
@@ -144,7 +146,9 @@ fn check_hugepages(limits: &[LinuxHugepageLimit], at: &At<'_>) -> Result<()> {
         let at = at.index(i);
         // The size becomes part of a file name.
         if !is_page_size(limit.page_size()) {
-            return Err(at.key("pageSize").fault(format_args!("{:?} is not a page size, as 2MB is", limit.page_size())));
+            return Err(at
+                .key("pageSize")
+                .fault(format_args!("{:?} is not a page size, as 2MB is", limit.page_size())));
         }
     }
     Ok(())
