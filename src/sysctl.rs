@@ -23,9 +23,7 @@ pub fn plan(values: &BTreeMap<String, String>, proc: impl FnOnce(&mut Plan) -> S
     let mut writes = Vec::new();
     for (name, value) in values {
         let nul = |_| anyhow!("config.json: linux.sysctl.{name:?} contains a NUL byte");
-        // A name with slashes has its dots as they are (sysctl(8)): net/ipv4/conf/eth0.1/forwarding.
-        let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
-        let path = CString::new(format!("sys/{path}")).map_err(nul)?;
+        let path = CString::new(format!("sys/{}", crate::spec::sysctl::path(name))).map_err(nul)?;
         writes.push(Write { name: name.clone(), path, value: CString::new(value.as_str()).map_err(nul)? });
     }
     let proc = proc(plan);
