@@ -57,9 +57,14 @@ impl Log {
         Log { file: file.map(Path::to_path_buf), open: RefCell::new(None), format, debug }
     }
 
-    /// Whether the lines go to a file, so that the final error must be shown on stderr too.
-    pub fn to_file(&self) -> bool {
-        self.file.is_some()
+    /// Whether the error is written as a log line: to the file, or as JSON to stderr.
+    pub fn wants_line(&self) -> bool {
+        self.file.is_some() || self.format == Format::Json
+    }
+
+    /// Whether a person at stderr still has to be told.
+    pub fn wants_plain(&self) -> bool {
+        self.file.is_some() || self.format == Format::Text
     }
 
     /// Opens the log file now, so that a wrong `--log` is an error and not silence.

@@ -23,12 +23,16 @@ pub struct Init<'a> {
     end: u32,
     /// `HOME=…`, looked up in the image when the plan found none.
     pub home: [u8; 4096],
+    /// Which of the program's candidates was found.
+    pub program: usize,
+    /// Whether the working directory has been reached.
+    pub has_cwd: bool,
 }
 
 impl<'a> Init<'a> {
     /// The inside actor at the start of its walk.
     pub fn new(slots: Slots, channel: BorrowedFd<'a>) -> Init<'a> {
-        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096] }
+        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096], program: 0, has_cwd: false }
     }
 
     /// From now on faults are reported through the exec fifo, as `start` is the one that waits.

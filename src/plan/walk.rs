@@ -30,6 +30,8 @@ pub struct Runtime {
     /// The descriptors of the plan.
     pub slots: Slots,
     child: Option<Child>,
+    /// Where the master of the terminal arrives, for a `run` or `exec` in the foreground.
+    pub terminal: Option<OwnedFd>,
     /// How init died, when it did.
     pub died: Option<Exit>,
 }
@@ -233,6 +235,10 @@ fn spawn(
     match cloned {
         Cloned::Child => become_init(plan, &mut runtime.slots, ours, theirs, trace, injected),
         Cloned::Parent(pid, pidfd) => {
+            if *hidden {
+                // The child has its own copy of the flag; the runtime itself is not in the container's pid namespace.
+                process::set_dumpable(1).why(|| "showing the runtime again")?;
+            }
             for (fd, kind) in own {
                 ns::setns(fd.as_fd(), kind).why(|| "returning to the runtime's own namespaces")?;
             }
@@ -245,10 +251,10 @@ fn spawn(
 fn enter_for_children(list: &[(super::Slot, i32)], runtime: &Runtime) -> Result<Vec<(OwnedFd, i32)>> {
     let mut own = Vec::new();
     for (slot, kind) in list {
-        let path = if *kind == libc::CLONE_NEWPID { c"/proc/self/ns/pid" } else { c"/proc/self/ns/time" };
+        let path = own_namespace(*kind);
         own.push((fd::open(path, libc::O_RDONLY, 0).why(|| "opening the runtime's own namespace")?, *kind));
         let target = runtime.slots.get(*slot).why(|| "joining a namespace")?;
-        ns::setns(target, *kind).why(|| "joining the pid namespace")?;
+        ns::setns(target, *kind).why(|| "joining a namespace")?;
     }
     Ok(own)
 }
@@ -306,4 +312,15 @@ fn become_init(
     }
     let mut init = Init::new(std::mem::take(slots), theirs.as_fd());
     init::walk(plan, &mut init, trace, injected)
+}
+
+fn own_namespace(kind: i32) -> &'static std::ffi::CStr {
+    match kind {
+        libc::CLONE_NEWPID => c"/proc/self/ns/pid",
+        libc::CLONE_NEWNET => c"/proc/self/ns/net",
+        libc::CLONE_NEWUTS => c"/proc/self/ns/uts",
+        libc::CLONE_NEWIPC => c"/proc/self/ns/ipc",
+        libc::CLONE_NEWCGROUP => c"/proc/self/ns/cgroup",
+        _ => c"/proc/self/ns/time",
+    }
 }
