@@ -184,6 +184,7 @@ impl Inside for RunInside {
         let state = init.slots.get(self.state)?;
         match fork()? {
             Cloned::Child => {
+                nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
                 let prepared = fd::rewind(state).and_then(|()| fd::dup_to(state, 0));
                 if prepared.and_then(|()| process::default_signals()).is_ok() {
                     self.env.execve(&self.path, &self.argv);

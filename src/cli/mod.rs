@@ -60,7 +60,7 @@ struct Global {
     #[arg(long, global = true)]
     systemd_cgroup: bool,
     /// Whether cgroup permission errors are tolerated as for a normal user
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long = "rootless", id = "rootless-mode", value_name = "WHEN", default_value = "auto")]
     rootless: Rootless,
     /// Write how long each step took, in the Chrome trace format [env: ORLOP_TRACE]
     #[arg(long, global = true, value_name = "FILE")]

@@ -344,11 +344,11 @@ pub fn personality(spec: &Spec) -> Result<Option<u64>> {
 
 fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
     let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) else { return Ok(None) };
-    let mut mode = spec::memory_policy_mode(*asked.mode()) as u32;
+    let mut mode = spec::memory_policy_mode(asked.mode()) as u32;
     for flag in asked.flags().iter().flatten() {
         mode |= spec::memory_policy_flag(*flag) as u32;
     }
-    let nodes = spec::IdSet::parse(asked.nodes()).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
+    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default()).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
     Ok(Some((mode, process::mask(&nodes))))
 }
 
@@ -376,7 +376,7 @@ fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
 ///
 /// # Errors
 /// A profile that cannot be compiled.
-pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<seccomp::Load>> {
+pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<seccomp::load::Load>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let filter = seccomp::compile(profile)?;
     for warning in filter.iter().flat_map(|filter| &filter.warnings) {

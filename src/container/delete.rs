@@ -68,20 +68,18 @@ pub fn poststop(context: &Context, record: &Record, config: &Config) {
 /// # Errors
 /// All that failed, in one message; the directory then stays, so that it can be tried again.
 pub fn destroy(record: &Record, seat: Seat) -> Result<()> {
-    let mut failed: Vec<String> = Vec::new();
-    let mut note = |result: Result<()>| {
-        if let Err(error) = result {
-            failed.push(one_line(&error));
-        }
-    };
+    let mut failed = Vec::new();
     if record.pid != 0 {
-        note(end_init(record));
+        failed.extend(end_init(record).err());
     }
-    note(record.cgroup.remove());
+    failed.extend(record.cgroup.remove().err());
     if failed.is_empty() {
-        note(seat.remove());
+        failed.extend(seat.remove().err());
     }
-    if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!("{}", failed.iter().map(one_line).collect::<Vec<_>>().join("; ")))
 }
 
 /// Kills init and waits until it has gone, as its death is what empties the pid namespace.

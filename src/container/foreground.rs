@@ -1,7 +1,7 @@
 //! A container or process in the foreground: signals go to it, its terminal is copied, its exit status is ours.
 
 use std::io::{IsTerminal, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,33 +73,39 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>) -> Resu
             }
             return Ok(code);
         }
-        let mut polled = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
-        let stdin = std::io::stdin();
-        if let Some(console) = &console {
-            if !console.hung_up {
-                polled.push(PollFd::new(console.master.as_fd(), PollFlags::POLLIN));
-            }
-            if !console.input_ended {
-                polled.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-            }
-        }
-        match poll(&mut polled, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
-            other => other.why(|| "poll")?,
-        };
-        let ready = |of: i32| {
-            polled.iter().any(|p| p.as_fd().as_raw_fd() == of && p.revents().is_some_and(|events| !events.is_empty()))
-        };
+        let (output, input) = poll_once(signals, console.as_ref())?;
         if let Some(console) = &mut console {
-            let (output, input) = (ready(console.master.as_raw_fd()), ready(stdin.as_raw_fd()));
-            if output && !console.hung_up {
+            if output {
                 console.copy_output();
             }
-            if input && !console.input_ended {
+            if input {
                 console.copy_input();
             }
         }
     }
+}
+
+/// Waits until something happens; says whether the terminal has output, and whether there is input for it.
+fn poll_once(signals: &Signals, console: Option<&Console>) -> Result<(bool, bool)> {
+    let stdin = std::io::stdin();
+    let mut polled = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
+    let mut watch = |fd, wanted: bool| {
+        wanted.then(|| {
+            polled.push(PollFd::new(fd, PollFlags::POLLIN));
+            polled.len() - 1
+        })
+    };
+    let output = console.and_then(|console| watch(console.master.as_fd(), !console.hung_up));
+    let input = console.and_then(|console| watch(stdin.as_fd(), !console.input_ended));
+    match poll(&mut polled, PollTimeout::NONE) {
+        Err(Errno::EINTR) => return Ok((false, false)),
+        other => other.why(|| "poll")?,
+    };
+    let ready = |at: Option<usize>| {
+        let events = at.and_then(|at| polled.get(at)).and_then(PollFd::revents);
+        events.is_some_and(|events| !events.is_empty())
+    };
+    Ok((ready(output), ready(input)))
 }
 
 /// Handles all signals that have come; gives the exit status once the process has ended.

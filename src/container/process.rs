@@ -35,7 +35,7 @@ pub struct Asked<'a> {
     /// `linux.memoryPolicy`: mode with flags, and nodes.
     pub memory_policy: Option<(u32, CpuMask)>,
     /// The seccomp filter, compiled.
-    pub seccomp: Option<seccomp::Load>,
+    pub seccomp: Option<seccomp::load::Load>,
     /// What a seccomp agent is told of the container.
     pub state: hooks::State,
     /// `creating`, or `running` for `exec`.

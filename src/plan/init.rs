@@ -71,6 +71,8 @@ fn wait_for_turn(channel: BorrowedFd<'_>) {
 /// Walks the list; never returns, as the last step executes the program.
 pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: Option<Injected>) -> ! {
     init.end = plan.steps.len() as u32;
+    // Modes of device nodes and mount points are meant as they are written; the process gets its own mask later.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let mut mine = false;
     for (index, step) in plan.steps.iter().enumerate() {
         match step {

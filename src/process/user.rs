@@ -159,7 +159,7 @@ impl fmt::Display for GiveStdio {
 
 impl Inside for GiveStdio {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        for stdio in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        for stdio in fd::stdio() {
             let Ok(stat) = fd::stat(stdio) else { continue };
             let is_null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
             if is_null || stat.st_uid == self.0 {

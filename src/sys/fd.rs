@@ -82,6 +82,12 @@ pub fn cwd() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 }
 
+/// Standard input, output and error, without the buffers of std.
+pub fn stdio() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: never closed by this program (at the latest std's start-up has opened them on /dev/null).
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// Writes all of `bytes` in one write(2), as /proc and cgroup files want it; a short write is EIO.
 pub fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     loop {

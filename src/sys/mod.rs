@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The kernel's words: thin safe wrappers of the system calls that nix lacks, and the only unsafe code of the crate.
 //!
 //! Functions keep the kernel's names, return [`Errno`], allocate nothing (so that the
@@ -19,6 +18,7 @@ pub mod net;
 pub mod ns;
 pub mod process;
 pub mod root;
+pub mod seccomp;
 pub mod tty;
 pub mod uts;
 
@@ -31,8 +31,3 @@ pub type Result<T> = std::result::Result<T, Errno>;
 pub(crate) fn check(ret: libc::c_long) -> Result<libc::c_long> {
     if ret == -1 { Err(Errno::last()) } else { Ok(ret) }
 }
-=======
-//! The kernel's words.
-#![allow(unsafe_code)]
-pub mod seccomp;
->>>>>>> seccomp
