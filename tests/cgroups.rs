@@ -1,6 +1,7 @@
 //! The cgroup steps against the kernel: v1 where this host has it, v2 in a private mount namespace.
 //!
 //! Each test makes cgroups under a name of its own and removes them even when it fails.
+#![allow(clippy::unwrap_used, clippy::panic)] // Also in the functions that the tests share.
 
 use std::ffi::CString;
 use std::fmt;
@@ -603,5 +604,24 @@ mod on_v2 {
             process::wait(child.pidfd.as_fd(), libc::WNOHANG | libc::WNOWAIT).unwrap().is_some()
         });
         eventually("nothing is listed", || container.record.pids(Depth::All).unwrap().is_empty());
+    }
+
+    #[test]
+    #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
+    fn a_user_without_permission_gets_no_cgroup_unless_asked_for_limits() {
+        let setup = v2();
+        let nobody = nix::unistd::Uid::from_raw(65534);
+        nix::unistd::seteuid(nobody).unwrap();
+        let placement = Placement::new(None, "orlop-test-nobody", &setup, true);
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
+        let placement = placement.unwrap();
+        assert!(!placement.is_some() && placement.record().is_none());
+        let mut plan = Plan::new();
+        plan_make(&placement, None, None, &mut plan).unwrap();
+        plan_enter(&placement, &mut plan);
+        assert!(plan.is_empty());
+        let error = plan_make(&placement, None, Some(5), &mut plan).unwrap_err().to_string();
+        let wording = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir /";
+        assert!(error.starts_with(wording) && error.ends_with(": permission denied"), "{error}");
     }
 }
