@@ -28,8 +28,12 @@ pub struct Manner {
 /// Whatever fails; nothing is left behind then.
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
-        let created = create(context, request)?;
-        return started(context, &created).map(|()| 0);
+        let mut created = create(context, request)?;
+        started(context, &created)?;
+        if let (Some(notify), Some(child)) = (&mut created.notify, created.runtime.take_child()) {
+            notify.wait_for(&child)?;
+        }
+        return Ok(0);
     }
     let signals = Signals::block()?;
     if manner.subreaper {
@@ -41,7 +45,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     let child = created.runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
     let result = started(context, &created)
         .and_then(|()| context.trace.span("waiting for the container", || {
-            foreground::wait(&child, &signals, created.runtime.terminal.take())
+            foreground::wait(&child, &signals, created.runtime.terminal.take(), created.notify.take())
         }));
     if result.is_err() {
         let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
