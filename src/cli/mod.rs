@@ -7,11 +7,13 @@ mod generate;
 mod kill;
 mod list;
 mod plan;
+mod quick;
 mod ps;
 mod spec;
 mod state;
 mod update;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -170,7 +172,16 @@ impl Command {
 
 /// Runs the command line and gives the exit status.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Err(error) = quick::protect(&args) {
+        eprintln!("orlop: {}", one_line(&error));
+        return ExitCode::FAILURE;
+    }
+    let parsed = match quick::parse(&args) {
+        Some(cli) => Ok(cli),
+        None => Cli::try_parse_from(&args),
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -217,10 +228,8 @@ type Failure = (anyhow::Error, Log);
 
 fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
     if command.enters_container() {
-        let first = 3 + command.preserved_fds();
-        if let Err(error) = crate::sys::exe::protect(first) {
-            return Err((error, log));
-        }
+        // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
+        crate::sys::fd::close_from(3 + command.preserved_fds());
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));

@@ -22,13 +22,9 @@ const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
 /// Executes this program again from a read-only place, unless it already runs from one.
 ///
-/// Descriptors from `first` on that the caller leaked into this process are closed either way
-/// (CVE-2024-21626): nothing has been opened yet that would be missed.
-///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
-pub fn protect(first: u32) -> error::Result<()> {
-    super::fd::close_from(first);
+pub fn protect() -> error::Result<()> {
     let exe = super::fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
     if is_protected(exe.as_fd()) {
         return Ok(());
