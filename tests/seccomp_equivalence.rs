@@ -197,11 +197,20 @@ const OTHER_NUMBERS: [(&str, &str); 3] = [
     ("memfd_secret", "newer kernels have it on loongarch64 too"),
 ];
 
-/// A rule with conditions, values of which meet often.
-fn random_args(random: &mut Random) -> Value {
+/// What random profiles are to be like.
+struct Shape {
+    families: &'static [&'static [&'static str]],
+    /// How many conditions a rule has at most.
+    conditions: usize,
+    /// Whether the conditional rules of one call have different actions.
+    mixed: bool,
+}
+
+/// Conditions whose values meet often.
+fn random_args(random: &mut Random, most: usize) -> Value {
     let operators = ["NE", "LT", "LE", "EQ", "EQ", "GE", "GT", "MASKED_EQ"];
     let values = [0, 1, 2, 5, 40, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, 0x7e02_0000, u64::MAX];
-    let args: Vec<Value> = (0..1 + random.below(3))
+    let args: Vec<Value> = (0..1 + random.below(most))
         .map(|_| {
             let op = format!("SCMP_CMP_{}", random.one(&operators));
             let index = if random.below(3) > 0 { random.below(2) } else { random.below(6) };
@@ -211,8 +220,8 @@ fn random_args(random: &mut Random) -> Value {
     json!(args)
 }
 
-/// A profile with rules for calls with those names; `mixed` gives the conditional rules of one call different actions.
-fn random_profile(random: &mut Random, names: &[String], archs: &[&str], mixed: bool) -> Value {
+/// A profile with rules for calls with those names.
+fn random_profile(random: &mut Random, names: &[String], archs: &[&str], shape: &Shape) -> Value {
     let actions = ["ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "TRAP", "TRACE", "LOG", "ERRNO"];
     let default = format!("SCMP_ACT_{}", random.one(&actions));
     let mut syscalls = Vec::new();
@@ -228,16 +237,16 @@ fn random_profile(random: &mut Random, names: &[String], archs: &[&str], mixed: 
         call["names"] = (0..count.min(unused.len())).map(|_| unused.swap_remove(random.below(unused.len()))).collect();
         syscalls.push(call.clone());
         for _ in 0..random.below(4) {
-            if mixed {
+            if shape.mixed {
                 call["action"] = format!("SCMP_ACT_{}", random.one(&["ALLOW", "KILL", "TRAP", "LOG"])).into();
                 call.as_object_mut().unwrap().remove("errnoRet");
             }
-            call["args"] = random_args(random);
+            call["args"] = random_args(random, shape.conditions);
             let choices = if random.below(8) == 0 || unused.is_empty() { names } else { &unused };
             call["names"] = json!([random.one(choices)]);
             for _ in 0..random.below(3) {
                 syscalls.push(call.clone());
-                call["args"] = random_args(random);
+                call["args"] = random_args(random, shape.conditions);
             }
         }
     }
@@ -246,16 +255,16 @@ fn random_profile(random: &mut Random, names: &[String], archs: &[&str], mixed: 
     json!({"defaultAction": default, "architectures": archs, "syscalls": syscalls})
 }
 
-fn compare_random(seed: u64, count: usize, mixed: bool) -> Option<(Totals, Vec<String>)> {
+fn compare_random(seed: u64, count: usize, shape: &Shape) -> Option<(Totals, Vec<String>)> {
     let mut oracle = Oracle::start()?;
     let mut random = Random(seed);
     let mut totals = Totals::default();
     let mut differences = Vec::new();
     for round in 0..count {
-        let family = if round % 2 == 0 { FAMILIES[0] } else { FAMILIES[round / 2 % FAMILIES.len()] };
+        let family = shape.families[if round % 2 == 0 { 0 } else { round / 2 % shape.families.len() }];
         let mut names = oracle.names(family);
         names.retain(|name| !OTHER_NUMBERS.iter().any(|(other, _)| name == other));
-        let json = random_profile(&mut random, &names, family, mixed);
+        let json = random_profile(&mut random, &names, family, shape);
         if !compare(&mut oracle, family[0], &json, &mut random, &mut totals).is_empty() {
             let (json, difference) = reduce(&mut oracle, family[0], json);
             differences.push(format!("profile {round} on {}: {difference}\n{json:#}", family[0]));
@@ -286,14 +295,23 @@ fn reduce(oracle: &mut Oracle, native: &str, mut profile: Value) -> (Value, Stri
 
 #[test]
 fn random_profiles_are_compiled_as_libseccomp_does() {
-    let Some((totals, differences)) = compare_random(2, 200, false) else { return };
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(totals.profiles > 150, "too few were compared: {totals:?}");
+    for (seed, mixed) in [(2, false), (3, true)] {
+        let shape = Shape { families: &FAMILIES, conditions: 3, mixed };
+        let Some((totals, differences)) = compare_random(seed, 100, &shape) else { return };
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+        assert!(totals.profiles - totals.without_reference > 60, "too few were compared: {totals:?}");
+        // Where libseccomp takes another answer than the rules give, or another rule of several that match, its program
+        // compares what an earlier rule has loaded (docs/seccomp.md). It happens with few calls.
+        assert!(totals.contradictions + totals.other_order < totals.calls / 500, "{totals:?}");
+    }
 }
 
 #[test]
-fn rules_with_different_actions_for_one_call_are_ordered_as_libseccomp_does() {
-    let Some((totals, differences)) = compare_random(3, 200, true) else { return };
+fn rules_with_different_actions_are_tried_in_the_order_of_libseccomp() {
+    // With one condition of 32 bits in each rule, libseccomp's programs are always right.
+    let shape = Shape { families: &[&["SCMP_ARCH_ARM"]], conditions: 1, mixed: true };
+    let Some((totals, differences)) = compare_random(5, 200, &shape) else { return };
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(totals.profiles > 100, "too few were compared: {totals:?}");
+    assert!(totals.profiles - totals.without_reference > 120, "too few were compared: {totals:?}");
+    assert_eq!((totals.contradictions, totals.other_order), (0, 0), "{totals:?}");
 }
