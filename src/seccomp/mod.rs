@@ -7,7 +7,9 @@ mod arch;
 mod compile;
 mod emit;
 mod filter;
+
 mod graph;
+pub mod load;
 mod order;
 mod table;
 
