@@ -123,13 +123,6 @@ pub(super) fn runnable(native: Arch) -> Vec<Arch> {
     [&[native], also].concat()
 }
 
-/// The names of all ABIs in the order of `features`.
-pub(super) fn names() -> Vec<String> {
-    let mut names: Vec<_> = ABIS.iter().map(|abi| abi.name.to_string()).collect();
-    names.sort_unstable();
-    names
-}
-
 /// A system call known by name: on some ABI it has a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {

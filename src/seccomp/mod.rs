@@ -7,7 +7,6 @@ mod arch;
 mod compile;
 mod emit;
 mod filter;
-
 mod graph;
 pub mod load;
 mod order;
@@ -64,7 +63,7 @@ pub struct Features {
     /// Values of `op`.
     pub operators: Vec<&'static str>,
     /// Values of `architectures`.
-    pub archs: Vec<String>,
+    pub archs: Vec<&'static str>,
     /// Values of `flags`.
     pub known_flags: Vec<&'static str>,
     /// Those that the running kernel takes.
@@ -86,6 +85,27 @@ const ACTIONS: [&str; 9] = [
 const OPERATORS: [&str; 7] =
     ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
+const ARCHS: [&str; 18] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
 /// The flags of profiles, each with what the kernel must take for it to work.
 const FLAGS: [(&str, libc::c_ulong); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 0),
@@ -104,7 +124,7 @@ pub fn features() -> Features {
         enabled: true,
         actions: ACTIONS.to_vec(),
         operators: OPERATORS.to_vec(),
-        archs: arch::names(),
+        archs: ARCHS.to_vec(),
         known_flags: FLAGS.iter().map(|(name, _)| *name).collect(),
         supported_flags: supported.map(|(name, _)| *name).collect(),
     }

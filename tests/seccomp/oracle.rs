@@ -76,6 +76,11 @@ impl Oracle {
         serde_json::from_value(self.ask(&json!({"names": archs}))["names"].take()).unwrap()
     }
 
+    /// How long libseccomp takes for a profile, in seconds.
+    pub fn seconds(&mut self, native: &str, profile: &Value) -> f64 {
+        self.ask(&json!({"native": native, "seconds": profile}))["seconds"].as_f64().unwrap()
+    }
+
     /// What libseccomp and runc make of a profile.
     pub fn compile(&mut self, native: &str, profile: &Value) -> Reference {
         let mut answer = self.ask(&json!({"native": native, "profile": profile}));
