@@ -36,7 +36,9 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// A fast OCI runtime.
 #[derive(Debug, Parser)]
 #[command(name = "orlop", version, disable_version_flag = true, about, long_about = None)]
-#[command(after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system.")]
+#[command(
+    after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

@@ -43,10 +43,11 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     request.terminal.get_or_insert(Target::Foreground);
     let mut created = create(context, &request)?;
     let child = created.runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
-    let result = started(context, &created)
-        .and_then(|()| context.trace.span("waiting for the container", || {
+    let result = started(context, &created).and_then(|()| {
+        context.trace.span("waiting for the container", || {
             foreground::wait(&child, &signals, created.runtime.terminal.take(), created.notify.take())
-        }));
+        })
+    });
     if result.is_err() {
         let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(child.pidfd.as_fd(), 0);

@@ -131,7 +131,8 @@ impl Namespaces {
             let choice = match namespace.path() {
                 Some(path) if !path.as_os_str().is_empty() => {
                     let bytes = path.as_os_str().as_encoded_bytes();
-                    let path = CString::new(bytes).map_err(|_| anyhow!("config.json: {json}.path contains a NUL byte"))?;
+                    let path =
+                        CString::new(bytes).map_err(|_| anyhow!("config.json: {json}.path contains a NUL byte"))?;
                     Choice::Join { path, json: json.clone() }
                 }
                 _ => Choice::New,
@@ -289,7 +290,8 @@ pub struct JoinAll {
 
 impl fmt::Display for JoinAll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Kind::ALL.iter().filter(|kind| self.flags & kind.flag() != 0).map(|kind| kind.name()).collect();
+        let names: Vec<_> =
+            Kind::ALL.iter().filter(|kind| self.flags & kind.flag() != 0).map(|kind| kind.name()).collect();
         write!(f, "joining the container's namespaces ({})", names.join(", "))
     }
 }

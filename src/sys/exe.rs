@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStringExt;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::Result;
 use super::mount::{MountAttr, mount_setattr, open_tree};
 use super::process::Strings;
-use super::Result;
 use crate::error::{self, Why};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
@@ -50,9 +50,8 @@ fn is_protected(exe: BorrowedFd<'_>) -> bool {
     if fstatvfs(exe).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)) {
         return true;
     }
-    fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| {
-        SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE)
-    })
+    fcntl(exe, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE))
 }
 
 fn read_only_clone() -> Result<OwnedFd> {
@@ -75,4 +74,3 @@ fn sealed_copy(exe: OwnedFd) -> std::io::Result<OwnedFd> {
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(std::io::Error::from)?;
     Ok(copy.into())
 }
-

@@ -186,7 +186,11 @@ impl Drop for Bundle {
 
 /// What `orlop spec` writes, without a terminal.
 fn default_config() -> Value {
-    let dir = std::env::temp_dir().join(format!("orlop-spec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let dir = std::env::temp_dir().join(format!(
+        "orlop-spec-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
     std::fs::create_dir_all(&dir).unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_orlop")).args(["spec", "--bundle"]).arg(&dir).output().unwrap();
     assert!(done.status.success(), "{done:?}");
