@@ -154,6 +154,23 @@ busybox_rootfs() {
     echo 'not a program' >"$1/etc/motd"
 }
 
+# docker_archive ROOTFS NAME FILE : an image of one layer, as `docker save` writes it.
+docker_archive() {
+    local folder=$WORK/archive layer config
+    mkdir -p "$folder"
+    tar -C "$1" -cf "$folder/layer.tar" .
+    layer=$(sha256sum "$folder/layer.tar" | cut -d ' ' -f 1)
+    jq -n --arg layer "sha256:$layer" --arg architecture "$(dpkg --print-architecture)" '{
+        $architecture, os: "linux", rootfs: {type: "layers", diff_ids: [$layer]},
+        config: {Cmd: ["sh"], Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}}' >"$folder/config.json"
+    config=$(sha256sum "$folder/config.json" | cut -d ' ' -f 1)
+    mv "$folder/config.json" "$folder/$config.json"
+    jq -n --arg config "$config.json" --arg name "$2" \
+        '[{Config: $config, RepoTags: [$name], Layers: ["layer.tar"]}]' >"$folder/manifest.json"
+    tar -C "$folder" -cf "$3" manifest.json "$config.json" layer.tar
+    rm -rf "$folder"
+}
+
 # Some machines withhold capabilities from root; callers that hand on "all" of
 # them then ask for more than there is.
 needs_all_capabilities() {

@@ -18,7 +18,7 @@ it_maps_users_of_a_remapping_daemon() {
     remove mapped
     # One container may stay in the namespace of the host.
     equal "0 0 4294967295" "$(echo $(docker run --rm --userns host busybox cat /proc/self/uid_map))"
-    equal "" "$(ls "$WORK/remap.exec/runtime-orlop/moby")"
+    equal "" "$(find "$WORK"/remap.exec/runtime-*/moby -mindepth 1)"
     stop_daemon "$(cat "$WORK/remap.pid")"
     umount /etc/subuid /etc/subgid
 }
