@@ -17,7 +17,7 @@
 HERE=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 SUITE=$(basename "$HERE")
 REPOSITORY=$(cd "$HERE/../.." && pwd)
-# Two controllers' worth of limits differ between the cgroup versions.
+# The names and values of limits differ between the versions of cgroups.
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then CGROUP_VERSION=2; else CGROUP_VERSION=1; fi
 
 die() {
@@ -74,7 +74,7 @@ sandbox() {
     [ "$(id -u)" = 0 ] || die "has to be run by root"
     find_runtime
     packages "${PACKAGES[@]}"
-    WORK=$(mktemp -d "/tmp/orlop-$SUITE.XXXXXX")
+    WORK=$(mktemp -d "/var/tmp/orlop-$SUITE.XXXXXX")
     # Containers of unprivileged users reach their root filesystems through it.
     chmod 755 "$WORK"
     CGROUP=/orlop-$SUITE-${WORK##*.}
@@ -131,6 +131,8 @@ prepare_sandbox() {
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p /run/lock
     mount -t tmpfs -o mode=755 tmpfs /opt
+    # conmon leaves a socket here when the runtime does not come for it.
+    [[ $RUNTIME == /tmp/* ]] || mount -t tmpfs -o mode=1777 tmpfs /tmp
     mkdir -p "$WORK/home" "$WORK/tmp"
     export HOME=$WORK/home TMPDIR=$WORK/tmp
     # The distribution's programs, not what else a person has installed.
@@ -208,6 +210,13 @@ contains() {
 lacks() {
     [[ $2 != *"$1"* ]] || fail "expected a text without: $1
                  actual: $2"
+}
+
+# differs FORBIDDEN ACTUAL : it is something, and something else.
+differs() {
+    [ -n "$2" ] || fail "expected anything but: $1
+  actual: nothing"
+    [ "$1" != "$2" ] || fail "expected anything but: $1"
 }
 
 # matches REGULAR_EXPRESSION TEXT

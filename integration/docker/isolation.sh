@@ -41,7 +41,7 @@ it_shares_the_network_of_another_container() {
 it_has_namespaces_of_its_own() {
     local namespace
     for namespace in mnt pid net ipc uts; do
-        [ "$(docker run --rm busybox readlink /proc/self/ns/$namespace)" != "$(readlink /proc/self/ns/$namespace)" ] || fail "shares $namespace"
+        differs "$(readlink /proc/self/ns/$namespace)" "$(docker run --rm busybox readlink /proc/self/ns/$namespace)"
     done
     equal "$(readlink /proc/self/ns/uts)" "$(docker run --rm --uts host busybox readlink /proc/self/ns/uts)"
     equal "$(readlink /proc/self/ns/ipc)" "$(docker run --rm --ipc host busybox readlink /proc/self/ns/ipc)"
@@ -56,7 +56,7 @@ it_shares_the_ipc_namespace_of_another_container() {
 
 it_has_a_cgroup_namespace() {
     equal 0 "$(docker run --rm --cgroupns private busybox grep -c -v ':/$' /proc/self/cgroup || true)"
-    [ "$(docker run --rm --cgroupns private busybox readlink /proc/self/ns/cgroup)" != "$(readlink /proc/self/ns/cgroup)" ] || fail "shares cgroup"
+    differs "$(readlink /proc/self/ns/cgroup)" "$(docker run --rm --cgroupns private busybox readlink /proc/self/ns/cgroup)"
 }
 
 it_mounts_a_folder() {
@@ -118,7 +118,7 @@ it_is_read_only_when_asked() {
 
 it_masks_and_protects_parts_of_proc() {
     # A masked file reads as empty, a masked folder holds nothing.
-    equal "" "$(docker run --rm busybox sh -c 'cat /proc/keys /proc/kcore /proc/timer_list /proc/acpi/* /proc/scsi/* /sys/firmware/* 2>/dev/null; true')"
+    equal end "$(docker run --rm busybox sh -c 'cat /proc/keys /proc/kcore /proc/timer_list /proc/acpi/* /proc/scsi/* /sys/firmware/* 2>/dev/null; echo end')"
     # It is written what was there, should the protection fail.
     status 1 docker run --rm busybox sh -c 'now=$(cat /proc/sys/kernel/panic); echo $now >/proc/sys/kernel/panic'
     contains "Read-only file system" "$output"
