@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""The measuring half of hack/bench, which prepares all that is named here.
+
+A case times every runtime once in each round, in an order that is drawn anew for
+each round: what one container leaves to the kernel's workers (a dying network
+namespace, most of all) then slows each of the others equally often.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import random
+import select
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import time
+
+CGROUPS = "/sys/fs/cgroup"
+PREFIX = f"orlop-bench-{os.getpid()}-"
+PR_SET_CHILD_SUBREAPER = 36
+PT_INTERP = 3
+
+
+class Failed(Exception):
+    """A runtime did not do what a case asked of it."""
+
+
+class Runtime:
+    """One contestant: its binary and its own state directory."""
+
+    def __init__(self, name, path, work):
+        self.name, self.path = name, path
+        self.state = os.path.join(work, f"state-{name}")
+        self.errors = os.path.join(work, f"errors-{name}")
+        self.bundle = os.path.join(work, "bundle")
+        self.pid_file = os.path.join(work, f"pid-{name}")
+        self.made = 0
+
+    def fresh_id(self):
+        self.made += 1
+        return f"{PREFIX}{self.name}-{self.made}"
+
+    def command(self, *words):
+        return [self.path, "--root", self.state, *words]
+
+    def run_command(self):
+        if self.name == "floor":
+            return [self.path, "run", os.path.join(self.bundle, "rootfs"), self.fresh_id()]
+        return self.command("run", "--bundle", self.bundle, self.fresh_id())
+
+    def timed(self, argv):
+        """Runs argv to its end and returns the milliseconds it took."""
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        ]
+        begin = time.perf_counter_ns()
+        pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+        _, status, _ = os.wait4(pid, 0)
+        end = time.perf_counter_ns()
+        if status != 0:
+            with open(self.errors, encoding="utf-8", errors="replace") as file:
+                said = file.read().strip()
+            raise Failed(f"{' '.join(argv)}: wait status {status:#x}: {said}")
+        return (end - begin) / 1e6
+
+
+# Cases: each measures one runtime once and returns {column: value}.
+
+
+def case_run(runtime):
+    return {"run": runtime.timed(runtime.run_command())}
+
+
+def case_version(runtime):
+    return {"version": runtime.timed([runtime.path, "--version"])}
+
+
+def case_cycle(runtime):
+    """As an engine does it: the runtime leaves after create, and this process, as
+    subreaper, is told by the kernel when the container's init has ended."""
+    name = runtime.fresh_id()
+    try:
+        create = runtime.timed(
+            runtime.command("create", "--bundle", runtime.bundle, "--pid-file", runtime.pid_file, name)
+        )
+        with open(runtime.pid_file, encoding="ascii") as file:
+            pidfd = os.pidfd_open(int(file.read()))
+        try:
+            start = runtime.timed(runtime.command("start", name))
+            begin = time.perf_counter_ns()
+            if not select.select([pidfd], [], [], 10)[0]:
+                raise Failed(f"{runtime.name}: the container does not end")
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            end = time.perf_counter_ns()
+        finally:
+            os.close(pidfd)
+        delete = runtime.timed(runtime.command("delete", name))
+    except BaseException:
+        subprocess.run(runtime.command("delete", "--force", name), check=False, capture_output=True)
+        raise
+    stop = (end - begin) / 1e6
+    return {"cycle": create + start + stop + delete, "create": create, "start": start, "stop": stop, "delete": delete}
+
+
+def case_memory(runtime):
+    """The kernel keeps, for waited-for descendants, the largest peak of any one of them."""
+    report = runtime.errors + ".time"
+    runtime.timed(["/usr/bin/time", "-f", "%M", "-o", report, *runtime.run_command()])
+    with open(report, encoding="ascii") as file:
+        return {"memory": float(file.read())}
+
+
+def case_size(runtime):
+    return {"size": os.path.getsize(runtime.path) / 1024}
+
+
+def is_static(path):
+    """Whether a 64-bit ELF file names no program interpreter."""
+    with open(path, "rb") as file:
+        header = file.read(64)
+        offset = struct.unpack_from("<Q", header, 32)[0]
+        size, count = struct.unpack_from("<HH", header, 54)
+        file.seek(offset)
+        table = file.read(size * count)
+    return all(struct.unpack_from("<I", table, at)[0] != PT_INTERP for at in range(0, size * count, size))
+
+
+# name: (function, share of --rounds, unit, what the table is headed with, runs on the floor)
+CASES = {
+    "run": (case_run, 1.0, "ms", "`run true`", True),
+    "cycle": (case_cycle, 0.5, "ms", "create + start + delete", False),
+    "version": (case_version, 1.0, "ms", "`--version`", True),
+    "memory": (case_memory, 0.1, "KiB", "peak memory of `run true`", True),
+    "size": (case_size, 0.0, "KiB", "binary", False),
+}
+
+
+def measure(name, runtimes, rounds, pause):
+    """Returns {runtime: {column: [values]}}; the first rounds only warm up."""
+    function, share, _, _, on_floor = CASES[name]
+    rounds = max(1, round(rounds * share))
+    warm_up = min(5, rounds - 1)
+    taking_part = [r for r in runtimes if on_floor or r.name != "floor"]
+    values = {r.name: {} for r in taking_part}
+    for turn in range(-warm_up, rounds):
+        for runtime in random.sample(taking_part, len(taking_part)):
+            time.sleep(pause / 1000)
+            for column, value in function(runtime).items():
+                if turn >= 0:
+                    values[runtime.name].setdefault(column, []).append(value)
+    return values
+
+
+def central(case, values):
+    """The number that stands for a column: the median, but of peaks the largest."""
+    return max(values) if case == "memory" else statistics.median(values)
+
+
+def shown(case, value):
+    return f"{value:.2f} ms" if CASES[case][2] == "ms" else f"{value:,.0f} KiB"
+
+
+def print_report(results, reference):
+    """One line for each runtime and column of each case."""
+    rows = [("what", "runtime", "median", "min", f"/ {reference}", "n")]
+    for case, by_runtime in results.items():
+        for column in next(iter(by_runtime.values())):
+            label = CASES[case][3].replace("`", "") if column == case else f"  {column}"
+            base = central(case, by_runtime[reference][column]) if reference in by_runtime else None
+            for runtime, columns in by_runtime.items():
+                found = columns[column]
+                middle = central(case, found)
+                ratio = f"{middle / base:.2f}x" if base else ""
+                rows.append((label, runtime, shown(case, middle), shown(case, min(found)), ratio, str(len(found))))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
+
+
+def print_markdown(results, runtimes, reference):
+    """A column for each runtime, medians and how many times the reference they are."""
+    print("| | " + " | ".join(r.name for r in runtimes) + " |\n|---|" + "--:|" * len(runtimes))
+    for case, by_runtime in results.items():
+        base = central(case, by_runtime[reference][case]) if reference in by_runtime else None
+        cells = [CASES[case][3]]
+        for runtime in runtimes:
+            if runtime.name not in by_runtime:
+                cells.append("")
+                continue
+            middle = central(case, by_runtime[runtime.name][case])
+            ratio = f" ({middle / base:.2f}×)" if base and runtime.name != reference else ""
+            cells.append(shown(case, middle) + ratio)
+        print("| " + " | ".join(cells) + " |")
+
+
+def write_bundle(work):
+    """Turns what `runc spec` wrote into the bundle that all runtimes run."""
+    path = os.path.join(work, "bundle", "config.json")
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    config["process"]["terminal"] = False
+    config["process"]["args"] = ["true"]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+
+
+def remove_leftovers():
+    """Removes cgroups that a failed run of ours left, deepest first, and says so."""
+    for at, _, _ in os.walk(CGROUPS, topdown=False):
+        if PREFIX in at:
+            print(f"bench: a runtime left {at} behind", file=sys.stderr)
+            os.rmdir(at)
+
+
+def version_line(runtime):
+    said = subprocess.run([runtime.path, "--version"], capture_output=True, text=True, check=False).stdout
+    kind = "static" if is_static(runtime.path) else "dynamic"
+    return f"{said.splitlines()[0] if said else runtime.name} ({kind})"
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="hack/bench")
+    parser.add_argument("case", nargs="?", default="all", choices=[*CASES, "all"])
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of `run`; the others take a share of it")
+    parser.add_argument("--only", help="comma-separated names of the runtimes to time")
+    parser.add_argument("--pause", type=float, default=0, metavar="MS", help="rest before each measurement")
+    parser.add_argument("--markdown", action="store_true", help="print the table for the README")
+    parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--runtime", action="append", default=[], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+
+    given = dict(entry.split("=", 1) for entry in args.runtime)
+    wanted = args.only.split(",") if args.only else list(given)
+    for name in wanted:
+        if name not in given or (args.only and not given[name]):
+            parser.error(f"there is no binary of {name!r}")
+    for name in set(wanted) - {n for n in wanted if given[n]}:
+        print(f"bench: {name} is left out: it has no binary (build it, or set {name.upper()})", file=sys.stderr)
+    runtimes = [Runtime(n, given[n], args.work) for n in wanted if given[n]]
+    write_bundle(args.work)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    control = os.path.join(CGROUPS, "cgroup.subtree_control")
+    with open(control, encoding="ascii") as file:
+        enabled = file.read().split()
+    results = {}
+    try:
+        for case in CASES if args.case == "all" else [args.case]:
+            values = measure(case, runtimes, args.rounds, args.pause)
+            if values:
+                results[case] = values
+    except Failed as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted")
+    finally:
+        remove_leftovers()
+        with open(control, encoding="ascii") as file:
+            added = set(file.read().split()) - set(enabled)
+        for controller in added:
+            with open(control, "w", encoding="ascii") as file:
+                file.write(f"-{controller}")
+        for runtime in runtimes:
+            shutil.rmtree(runtime.state, ignore_errors=True)
+    where = os.uname()
+    print(f"Linux {where.release}, {os.cpu_count()} CPUs; " + "; ".join(version_line(r) for r in runtimes) + "\n")
+    if args.markdown:
+        print_markdown(results, runtimes, runtimes[0].name)
+    else:
+        print_report(results, runtimes[0].name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+//! Getting a process into cgroups: the container's first one after the clone, and those of `exec`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+
+use super::Record;
+use super::dir::{self, Dir, below};
+use super::make::write_pid;
+use super::path::{Placement, of_process};
+use crate::error::{Result, Why};
+use crate::plan::{Outside, Plan, Runtime, Slot};
+
+/// Adds the step after the clone that moves the container's process into its cgroups.
+///
+/// On v2 it is born there; the step is for kernels and sandboxes without clone3.
+pub fn plan_enter(placement: &Placement, plan: &mut Plan) {
+    let dirs: Vec<String> = placement.places.iter().map(super::path::Place::dir).collect();
+    if dirs.is_empty() {
+        return;
+    }
+    match plan.spawn.cgroup {
+        Some(slot) => plan.outside(Late { slot, path: dirs.into_iter().next().unwrap_or_default() }),
+        None => plan.outside(Enter { dirs }),
+    }
+}
+
+/// Adds the steps that put a process of `exec` into the container's cgroups, or below them.
+///
+/// `sub` are the `--cgroup [controller,…:]path` arguments. `init` is the container's first process: where
+/// the container has moved it into a cgroup of its own, the new process goes there too.
+///
+/// # Errors
+/// A malformed argument, an unknown controller, a path that leads out of the container's cgroup.
+pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut Plan) -> Result<()> {
+    let sub = parse_sub(sub)?;
+    if record.is_none() {
+        if let Some((_, path)) = sub.iter().next() {
+            bail!("bad sub cgroup path: {path}: the container has no cgroup");
+        }
+        return Ok(());
+    }
+    if let Some(controller) = sub.keys().find(|name| !name.is_empty() && record.path(name).is_none()) {
+        bail!("unknown controller {controller} in SubCgroupPaths");
+    }
+    if record.is_unified() {
+        let base = record.path("").unwrap_or_default();
+        let asked = sub.get("").map(String::as_str);
+        let path = below(base, asked.unwrap_or_default())?;
+        let slot = plan.slot();
+        let fallback = if asked.is_none() { init } else { None };
+        plan.before(Open { path: path.clone(), mount: record.mount.clone(), init: fallback, slot });
+        plan.spawn.cgroup = Some(slot);
+        plan.outside(Late { slot, path });
+        return Ok(());
+    }
+    // Controllers that are not named stay with the container's own cgroup, so that no limit is lost.
+    let everywhere = sub.get("").map_or("", String::as_str);
+    let mut dirs = Vec::new();
+    for (controller, base) in &record.paths {
+        let path = below(base, sub.get(controller).map_or(everywhere, String::as_str))?;
+        if !dirs.contains(&path) {
+            dirs.push(path);
+        }
+    }
+    plan.outside(Enter { dirs });
+    Ok(())
+}
+
+fn parse_sub(arguments: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut paths = BTreeMap::new();
+    for argument in arguments {
+        let Some((controllers, path)) = argument.split_once(':') else {
+            if arguments.len() != 1 {
+                bail!("invalid --cgroup argument: {argument} (missing <controller>: prefix)");
+            }
+            paths.insert(String::new(), argument.clone());
+            continue;
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                bail!("invalid --cgroup argument: {argument} (empty <controller> prefix)");
+            }
+            if paths.insert(controller.to_owned(), path.to_owned()).is_some() {
+                bail!("invalid --cgroup argument(s): controller {controller} specified multiple times");
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// The move for a process that was not born in its v2 cgroup.
+struct Late {
+    slot: Slot,
+    path: String,
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "joining cgroup {:?}, unless born there", self.path)
+    }
+}
+
+impl Outside for Late {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        // The clone that used the directory has taken it out of the slot.
+        let Some(fd) = runtime.slots.take(self.slot) else { return Ok(()) };
+        let dir = Dir::adopt(fd, &self.path);
+        let pid = runtime.child()?.pid;
+        // Moving a process stops every fork of the host for a moment, so it is worth a look first.
+        let born = dir.read("cgroup.procs").is_ok_and(|pids| pids.lines().any(|line| line.parse() == Ok(pid)));
+        if born { Ok(()) } else { write_pid(&dir, pid) }
+    }
+}
+
+struct Enter {
+    dirs: Vec<String>,
+}
+
+impl fmt::Display for Enter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "joining the cgroups {}", self.dirs.join(", "))
+    }
+}
+
+impl Outside for Enter {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let pid = runtime.child()?.pid;
+        for path in &self.dirs {
+            let failed = |error: anyhow::Error| error.context(format!("error adding pid {pid} to cgroups"));
+            write_pid(&dir::open(path).map_err(failed)?, pid).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the v2 cgroup that a process of `exec` is born in.
+struct Open {
+    path: String,
+    mount: String,
+    init: Option<i32>,
+    slot: Slot,
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "opening cgroup {:?}", self.path)
+    }
+}
+
+impl Outside for Open {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let own = Dir::open(&self.path);
+        let dir = match (own, self.init) {
+            // With controllers handed down (a systemd in the container does that) no process may be in it.
+            (Ok(dir), Some(init)) if !dir.read("cgroup.subtree_control").unwrap_or_default().trim().is_empty() => {
+                self.of_init(init).unwrap_or(dir)
+            }
+            (Ok(dir), _) => dir,
+            (Err(Errno::ENOENT), Some(init)) => self.of_init(init)?,
+            (Err(errno), _) => return Err(errno).why(|| format!("can't open cgroup: open {}", self.path)),
+        };
+        runtime.slots.put(self.slot, dir.into_fd());
+        Ok(())
+    }
+}
+
+impl Open {
+    fn of_init(&self, init: i32) -> Result<Dir> {
+        let path = of_process(&self.mount, init)?;
+        Dir::open(&path)
+            .map_err(|errno| anyhow!(crate::error::Sys(errno)).context(format!("can't open cgroup: open {path}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> std::result::Result<Vec<(String, String)>, String> {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        parse_sub(&arguments).map(|map| map.into_iter().collect()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn cgroup_arguments_name_controllers_or_one_path() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(parsed(&["x"]).unwrap(), [pair("", "x")]);
+        assert_eq!(
+            parsed(&["cpu,memory:x", "pids:y"]).unwrap(),
+            [pair("cpu", "x"), pair("memory", "x"), pair("pids", "y")]
+        );
+        assert!(parsed(&["x", "y"]).unwrap_err().contains("missing <controller>: prefix"));
+        assert!(parsed(&[":x"]).unwrap_err().contains("empty <controller> prefix"));
+        assert!(parsed(&["cpu:x", "cpu:y"]).unwrap_err().contains("controller cpu specified multiple times"));
+    }
+
+    #[test]
+    fn a_sub_cgroup_cannot_be_outside_the_container() {
+        let paths = BTreeMap::from([(String::new(), "/cg/x".to_owned())]);
+        let record = Record { paths, ..Record::default() };
+        let error = plan_join(&record, &["../y".to_owned()], None, &mut Plan::new()).unwrap_err();
+        assert_eq!(error.to_string(), "bad sub cgroup path: ../y");
+        let error = plan_join(&record, &["cpu:y".to_owned()], None, &mut Plan::new()).unwrap_err();
+        assert_eq!(error.to_string(), "unknown controller cpu in SubCgroupPaths");
+    }
+}

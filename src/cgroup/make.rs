@@ -1,0 +1,452 @@
+//! Making the container's cgroups and limiting them, before its first process exists.
+
+use std::fmt;
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+use oci_spec::runtime::LinuxResources;
+
+use super::devices::{self, List, Program};
+use super::dir::{self, Dir, is_forbidden, join};
+use super::limits_v2::Limits;
+use super::path::{Place, Placement};
+use super::setting::{Or, Setting, apply};
+use super::{limits_v1, limits_v2};
+use crate::error::{Result, Why, errno_of};
+use crate::plan::{Outside, Plan, Runtime, Slot};
+use crate::sys::fd;
+
+/// The place of the resources in config.json.
+pub(super) const PREFIX: &str = "linux.resources.";
+
+/// Controllers that count for `events`, `stats` and `update` even where nothing is limited; enabled where that works.
+const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+/// v2 controllers that a threaded cgroup cannot have.
+const DOMAIN: [&str; 3] = ["memory", "io", "hugetlb"];
+
+/// Adds the steps that make the container's cgroups and write their limits; on v2 the process is then born there.
+///
+/// `pids_limit` is `pids.limit` as config.json has it, since the typed resources cannot tell absent from 0.
+///
+/// # Errors
+/// Values that cannot be, and limits for a container that gets no cgroup.
+pub fn plan_make(
+    placement: &Placement,
+    resources: Option<&LinuxResources>,
+    pids_limit: Option<i64>,
+    plan: &mut Plan,
+) -> Result<()> {
+    let none = LinuxResources::default();
+    let resources = resources.unwrap_or(&none);
+    let Limits { settings, warnings } = if placement.unified {
+        limits_v2::translate(resources, pids_limit, None)?
+    } else {
+        limits_v1::translate(resources, pids_limit, false)?
+    };
+    for warning in warnings {
+        plan.warn(warning);
+    }
+    let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
+    if !placement.is_some() {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let why = placement.refused.as_deref().unwrap_or("no cgroup is mounted");
+        bail!("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {why}");
+    }
+    if placement.unified {
+        for place in &placement.places {
+            make_v2(placement, place, settings.clone(), &rules, plan);
+        }
+        return Ok(());
+    }
+    make_v1(placement, resources, settings, &rules, plan)
+}
+
+fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: &[devices::Rule], plan: &mut Plan) {
+    let slot = plan.slot();
+    let dir = place.dir();
+    let mut wanted: Vec<(&'static str, bool)> = Vec::new();
+    for setting in settings.iter().filter(|setting| !setting.controller.is_empty() && setting.or != Or::SkipMissing) {
+        if !wanted.contains(&(setting.controller, true)) {
+            wanted.push((setting.controller, true));
+        }
+    }
+    let domain = wanted.iter().any(|(name, _)| DOMAIN.contains(name));
+    for name in ACCOUNTING {
+        if !wanted.contains(&(name, true)) {
+            wanted.push((name, false));
+        }
+    }
+    plan.before(MakeV2 { place: place.clone(), slot, domain });
+    plan.before(Enable { place: place.clone(), slot, wanted });
+    if let Some(program) = devices::compile(rules) {
+        plan.before(Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless });
+    }
+    if !settings.is_empty() {
+        plan.before(LimitV2 { dir, slot, settings });
+    }
+    plan.spawn.cgroup = Some(slot);
+}
+
+fn make_v1(
+    placement: &Placement,
+    resources: &LinuxResources,
+    settings: Vec<Setting>,
+    rules: &[devices::Rule],
+    plan: &mut Plan,
+) -> Result<()> {
+    if let Some(setting) = settings.iter().find(|setting| placement.of(setting.controller).is_none()) {
+        let name = setting.controller;
+        bail!("{PREFIX}{}: cannot set {name} limit: container could not join or create cgroup", setting.json);
+    }
+    let given = |list: Option<&Option<String>>| list.and_then(Option::as_ref).is_some_and(|list| !list.is_empty());
+    let cpu = resources.cpu().as_ref();
+    for place in &placement.places {
+        let cpuset = place.controllers.iter().any(|name| name == "cpuset");
+        let seed = Seed {
+            cpus: cpuset && !given(cpu.map(|cpu| cpu.cpus())),
+            mems: cpuset && !given(cpu.map(|cpu| cpu.mems())),
+        };
+        plan.before(MakeV1 { place: place.clone(), seed: cpuset.then_some(seed) });
+    }
+    for place in &placement.places {
+        let own: Vec<Setting> =
+            settings.iter().filter(|s| place.controllers.iter().any(|name| name == s.controller)).cloned().collect();
+        if !own.is_empty() {
+            plan.before(LimitV1 { dir: place.dir(), settings: own });
+        }
+    }
+    // In a user namespace nobody may change device lists; the container cannot make devices there either.
+    match placement.of("devices") {
+        Some(place) => {
+            plan.before(Devices { dir: place.dir(), list: List::of(rules)?, rootless: placement.rootless });
+        }
+        None if placement.rootless => {}
+        None => bail!("linux.resources.devices: no devices cgroup is mounted"),
+    }
+    Ok(())
+}
+
+/// Takes the directory out of its slot for a step's work, and puts it back.
+fn with_dir(runtime: &mut Runtime, slot: Slot, path: &str, work: impl FnOnce(&Dir) -> Result<()>) -> Result<()> {
+    let fd = runtime.slots.take(slot).ok_or(Errno::EBADF).why(|| format!("open {path}"))?;
+    let dir = Dir::adopt(fd, path);
+    work(&dir)?;
+    runtime.slots.put(slot, dir.into_fd());
+    Ok(())
+}
+
+/// Makes a place's directory and the ancestors that are missing.
+fn make(place: &Place) -> Result<()> {
+    let path = place.dir();
+    match dir::make(&path) {
+        // An ancestor is missing, or another container's end has just removed it.
+        Err(Errno::ENOENT) => {}
+        other => return other.why(|| format!("mkdir {path}")),
+    }
+    let mut at = place.mount.clone();
+    for name in place.path.split('/') {
+        at = join(&at, name);
+        dir::make(&at).why(|| format!("mkdir {at}"))?;
+    }
+    Ok(())
+}
+
+struct MakeV2 {
+    place: Place,
+    slot: Slot,
+    /// Whether limits are asked for that a threaded cgroup cannot have.
+    domain: bool,
+}
+
+impl fmt::Display for MakeV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making cgroup {:?}", self.place.dir())
+    }
+}
+
+impl Outside for MakeV2 {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        make(&self.place)?;
+        let path = self.place.dir();
+        let dir = dir::open(&path)?;
+        // Children of the root are domains always; elsewhere a threaded ancestor makes them threaded or invalid.
+        if self.place.path.contains('/') {
+            let kind = dir.read("cgroup.type").unwrap_or_default();
+            match kind.trim() {
+                "domain invalid" if self.domain => {
+                    bail!("cannot enter cgroupv2 {path:?} with domain controllers -- it is in an invalid state")
+                }
+                "domain invalid" => dir.write("cgroup.type", "threaded").why(|| format!("making {path} threaded"))?,
+                kind @ ("threaded" | "domain threaded") if self.domain => {
+                    bail!("cannot enter cgroupv2 {path:?} with domain controllers -- it is in {kind} mode")
+                }
+                _ => {}
+            }
+        }
+        runtime.slots.put(self.slot, dir.into_fd());
+        Ok(())
+    }
+}
+
+struct Enable {
+    place: Place,
+    slot: Slot,
+    /// Each with whether a limit needs it.
+    wanted: Vec<(&'static str, bool)>,
+}
+
+impl fmt::Display for Enable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.wanted.iter().map(|(name, _)| *name).collect();
+        write!(f, "enabling the controllers {} where they are missing", names.join(", "))
+    }
+}
+
+impl Outside for Enable {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        with_dir(runtime, self.slot, &self.place.dir(), |dir| {
+            enable(dir, &self.place.mount, &self.place.path, &self.wanted)
+        })
+    }
+}
+
+/// Hands the wanted controllers down to a v2 cgroup, level by level, where they are not there yet.
+///
+/// # Errors
+/// When one that a limit needs cannot be had.
+pub(super) fn enable(leaf: &Dir, mount: &str, path: &str, wanted: &[(&'static str, bool)]) -> Result<()> {
+    let has = |dir: &Dir, file: &str| dir.read(file).unwrap_or_default();
+    let lacks = |text: &str, name: &str| !text.split_whitespace().any(|word| word == name);
+    let here = has(leaf, "cgroup.controllers");
+    let mut missing: Vec<(&str, bool)> = wanted.iter().copied().filter(|(name, _)| lacks(&here, name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut dir = dir::open(mount)?;
+    let available = has(&dir, "cgroup.controllers");
+    let absent = |required: &[(&str, bool)], at: &str| match required.iter().find(|(_, required)| *required) {
+        Some((name, _)) => Err(anyhow!("cannot set {name} limit: controller {name:?} not available in {at}")),
+        None => Ok(()),
+    };
+    let (some, none): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(name, _)| !lacks(&available, name));
+    absent(&none, mount)?;
+    missing = some;
+    for name in path.split('/') {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let on = has(&dir, "cgroup.subtree_control");
+        let off: Vec<(&str, bool)> = missing.iter().copied().filter(|(name, _)| lacks(&on, name)).collect();
+        let refused = hand_down(&dir, &off);
+        absent(&refused, &dir.path)?;
+        missing.retain(|each| !refused.contains(each));
+        dir = dir.child(name).why(|| format!("open {}/{name}", dir.path))?;
+    }
+    Ok(())
+}
+
+/// Writes cgroup.subtree_control once, or name by name where one of them is refused; gives back the refused ones.
+fn hand_down<'a>(dir: &Dir, names: &[(&'a str, bool)]) -> Vec<(&'a str, bool)> {
+    let line = |names: &[(&str, bool)]| names.iter().map(|(name, _)| format!("+{name}")).collect::<Vec<_>>().join(" ");
+    if names.is_empty() || dir.write("cgroup.subtree_control", &line(names)).is_ok() {
+        return Vec::new();
+    }
+    let one = |each: &(&str, bool)| dir.write("cgroup.subtree_control", &line(&[*each]));
+    names.iter().filter(|each| one(each).is_err()).copied().collect()
+}
+
+struct Attach {
+    dir: String,
+    slot: Slot,
+    program: Program,
+    exists: bool,
+    rootless: bool,
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attaching the device program to cgroup {:?}", self.dir)
+    }
+}
+
+impl Outside for Attach {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        with_dir(runtime, self.slot, &self.dir, |dir| tolerate(self.program.attach(dir, self.exists), self.rootless))
+    }
+}
+
+/// A user without privileges may not decide about devices, and has none to give.
+fn tolerate(result: Result<()>, rootless: bool) -> Result<()> {
+    match result {
+        Err(error) if rootless && errno_of(&error).is_some_and(is_forbidden) => Ok(()),
+        other => other,
+    }
+}
+
+struct LimitV2 {
+    dir: String,
+    slot: Slot,
+    settings: Vec<Setting>,
+}
+
+fn show(settings: &[Setting], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let list: Vec<String> = settings.iter().map(Setting::to_string).collect();
+    write!(f, "writing the cgroup limits {}", list.join(", "))
+}
+
+impl fmt::Display for LimitV2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(&self.settings, f)
+    }
+}
+
+impl Outside for LimitV2 {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let settings: Vec<&Setting> = self.settings.iter().collect();
+        with_dir(runtime, self.slot, &self.dir, |dir| apply(dir, &settings, PREFIX, None))
+    }
+}
+
+struct LimitV1 {
+    dir: String,
+    settings: Vec<Setting>,
+}
+
+impl fmt::Display for LimitV1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(&self.settings, f)
+    }
+}
+
+impl Outside for LimitV1 {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        let settings: Vec<&Setting> = self.settings.iter().collect();
+        apply(&dir::open(&self.dir)?, &settings, PREFIX, None)
+    }
+}
+
+struct Devices {
+    dir: String,
+    list: List,
+    rootless: bool,
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writing the device list of cgroup {:?}", self.dir)
+    }
+}
+
+impl Outside for Devices {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        tolerate(self.list.write(&dir::open(&self.dir)?), self.rootless)
+    }
+}
+
+/// Which of the new cpuset's files get the parent's value.
+#[derive(Debug, Clone, Copy)]
+struct Seed {
+    cpus: bool,
+    mems: bool,
+}
+
+struct MakeV1 {
+    place: Place,
+    seed: Option<Seed>,
+}
+
+impl fmt::Display for MakeV1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making cgroup {:?}", self.place.dir())
+    }
+}
+
+impl Outside for MakeV1 {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        make(&self.place)?;
+        match self.seed {
+            Some(seed) => seed_cpuset(&self.place, seed),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A new v1 cpuset is empty, and no process can join an empty one: it and its ancestors get their parent's values.
+fn seed_cpuset(place: &Place, seed: Seed) -> Result<()> {
+    let mut parent = dir::open(&place.mount)?;
+    let names: Vec<&str> = place.path.split('/').collect();
+    for (index, name) in names.iter().enumerate() {
+        let child = parent.child(name).why(|| format!("open {}/{name}", parent.path))?;
+        let last = index + 1 == names.len();
+        for (file, wanted) in [("cpuset.cpus", seed.cpus), ("cpuset.mems", seed.mems)] {
+            if last && !wanted {
+                continue;
+            }
+            let empty = child.read(file).why(|| format!("read {}/{file}", child.path))?.trim().is_empty();
+            if empty {
+                let value = parent.read(file).why(|| format!("read {}/{file}", parent.path))?;
+                child.write(file, value.trim()).why(|| format!("write {value:?} to {}/{file}", child.path))?;
+            }
+        }
+        parent = child;
+    }
+    Ok(())
+}
+
+/// Adds the step that gives a v2 cgroup to the container's root user, for one with its own cgroup
+/// namespace and a writable cgroup file system.
+pub fn plan_delegate(placement: &Placement, owner: u32, plan: &mut Plan) {
+    if let (true, [place], Some(slot)) = (placement.unified, placement.places.as_slice(), plan.spawn.cgroup) {
+        plan.before(Delegate { dir: place.dir(), slot, owner });
+    }
+}
+
+struct Delegate {
+    dir: String,
+    slot: Slot,
+    owner: u32,
+}
+
+impl fmt::Display for Delegate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "giving cgroup {:?} to user {}", self.dir, self.owner)
+    }
+}
+
+impl Outside for Delegate {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate").ok();
+        // Kernels before 4.15 have no list; these were the files then.
+        let list = list.as_deref().unwrap_or("cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+        let owner = Some(nix::unistd::Uid::from_raw(self.owner));
+        with_dir(runtime, self.slot, &self.dir, |dir| {
+            for file in std::iter::once(".").chain(list.lines()) {
+                match nix::unistd::fchownat(dir, file, owner, None, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    // The list is the kernel's, the files depend on the controllers here.
+                    Err(Errno::ENOENT) => {}
+                    other => other.why(|| format!("chown {}/{file}", self.dir))?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Writes a pid into a cgroup's list, patient with a process that the scheduler does not know yet.
+pub(super) fn write_pid(dir: &Dir, pid: i32) -> Result<()> {
+    let what = || format!("failed to write {pid} to {}/cgroup.procs", dir.path);
+    let file = dir.file("cgroup.procs", libc::O_WRONLY).why(what)?;
+    let mut tries = 0;
+    loop {
+        match fd::write_once(std::os::fd::AsFd::as_fd(&file), pid.to_string().as_bytes()) {
+            Err(Errno::EINVAL) if tries < 5 => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(tries));
+            }
+            other => return other.why(what),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Removing a container's cgroups. Usually nothing is in them and one rmdir each is all; otherwise what is
+//! there is killed and waited for, for a bounded time, and an error names what is left.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use nix::errno::Errno;
+
+use super::Record;
+use super::dir::{self, Dir, is_forbidden, is_gone};
+use super::freezer::await_event;
+use super::{path, processes};
+use crate::error::{Result, errno_text};
+
+/// How long all removals together may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first sleep between two tries, doubled each time up to the last.
+const FIRST_SLEEP: Duration = Duration::from_micros(100);
+const LAST_SLEEP: Duration = Duration::from_millis(20);
+
+impl Record {
+    /// Removes the cgroups with everything below them, killing what is in there. Those that are gone are fine.
+    ///
+    /// # Errors
+    /// All that could not be removed, with the processes that are still there.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut failed = Vec::new();
+        for path in self.dirs() {
+            match dir::remove(path) {
+                Ok(()) => {}
+                Err(errno) if is_gone(errno) => {}
+                // A read-only or forbidden mount answers so for directories that are not there, too.
+                Err(errno) if is_forbidden(errno) && !path::exists(path) => {}
+                Err(_) => failed.extend(self.remove_tree(path, deadline).err().map(|e| e.to_string())),
+            }
+        }
+        for path in &self.ancestors {
+            // Somebody else may be there by now.
+            if dir::remove(path).is_err() {
+                break;
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(anyhow!("unable to remove cgroups: {}", failed.join("; "))) }
+    }
+
+    fn remove_tree(&self, path: &str, deadline: Instant) -> Result<()> {
+        let mut sleep = FIRST_SLEEP;
+        loop {
+            let dir = match Dir::open(path) {
+                Ok(dir) => dir,
+                Err(errno) if is_gone(errno) => return Ok(()),
+                Err(errno) => return Err(anyhow!("{path}: {}", errno_text(errno))),
+            };
+            empty(&dir);
+            let refused = match dir::remove(path) {
+                Ok(()) => return Ok(()),
+                Err(errno) if is_gone(errno) => return Ok(()),
+                Err(errno) => errno,
+            };
+            if refused != Errno::EBUSY || Instant::now() >= deadline {
+                return Err(anyhow!("{path}: {}{}", errno_text(refused), left(&dir)));
+            }
+            if !processes::below(&dir).is_empty() {
+                // The container may fork faster than one kill reaches it; what it has frozen itself must thaw to die.
+                let _ = self.kill();
+            }
+            let wake = deadline.min(Instant::now() + sleep);
+            // v1 has no such event; and an empty cgroup that is still busy has nothing more to tell.
+            if !matches!(await_event(&dir, "populated 0", wake), Ok(false)) {
+                std::thread::sleep(sleep);
+            }
+            sleep = LAST_SLEEP.min(sleep * 2);
+        }
+    }
+}
+
+/// Removes the cgroups below one, deepest first, as far as that works.
+fn empty(dir: &Dir) {
+    for name in dir.children() {
+        if dir.remove(&name).is_err()
+            && let Ok(child) = dir.child(&name)
+        {
+            thaw(&child);
+            empty(&child);
+            let _ = dir.remove(&name);
+        }
+    }
+}
+
+/// A sub-cgroup that the container froze on v1 keeps its killed processes alive.
+fn thaw(dir: &Dir) {
+    if dir.read("freezer.state").is_ok_and(|state| state.trim() != "THAWED") {
+        let _ = dir.write("freezer.state", "THAWED");
+    }
+}
+
+fn left(dir: &Dir) -> String {
+    let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+    let list: Vec<String> =
+        processes::below(dir).into_iter().take(10).map(|pid| format!("{pid} ({})", name(pid))).collect();
+    let below = dir.children().len();
+    match (list.is_empty(), below) {
+        (false, _) => format!(", still with the processes {}", list.join(", ")),
+        (true, 0) => String::new(),
+        (true, below) => format!(", still with {below} cgroups below"),
+    }
+}

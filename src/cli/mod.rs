@@ -1,0 +1,297 @@
+//! The command line: runc's words (`runc(8)`), so that callers need not know which runtime they have.
+
+mod create;
+mod exec;
+mod features;
+mod generate;
+mod kill;
+mod list;
+mod plan;
+mod ps;
+mod spec;
+mod state;
+mod update;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::container::Context;
+use crate::container::delete::{Force, delete};
+use crate::container::id::ContainerId;
+use crate::container::store::Store;
+use crate::container::{pause, start};
+use crate::error::{Detail, Detailed, Result, errno_of, one_line};
+use crate::host::Host;
+use crate::log::{Format, Log};
+use crate::plan::trace::Trace;
+
+/// The version of runtime-spec that orlop implements.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// A fast OCI runtime.
+#[derive(Debug, Parser)]
+#[command(name = "orlop", version, disable_version_flag = true, about, long_about = None)]
+#[command(after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Folder for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for a normal user]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write warnings and the error to this file too
+    #[arg(long, global = true, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How the log is written
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Log what is done
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Ask systemd for the cgroup: cgroupsPath is then slice:prefix:name
+    #[arg(long, global = true)]
+    systemd_cgroup: bool,
+    /// Whether cgroup permission errors are tolerated as for a normal user
+    #[arg(long = "rootless", id = "rootless-mode", value_name = "WHEN", default_value = "auto")]
+    rootless: Rootless,
+    /// Write how long each step took, in the Chrome trace format [env: ORLOP_TRACE]
+    #[arg(long, global = true, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Accepted for older callers; criu is found on PATH
+    #[arg(long, global = true, hide = true, value_name = "PATH")]
+    criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::SetTrue)]
+    version: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rootless {
+    Auto,
+    True,
+    False,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a container, to be started later
+    Create(create::Args),
+    /// Execute the program of a created container
+    Start(IdArg),
+    /// Create and start a container
+    Run(create::RunArgs),
+    /// Execute another process in a running container
+    Exec(Box<exec::Args>),
+    /// Send a signal (TERM by default) to a container
+    Kill(kill::Args),
+    /// Remove a container and all that it held
+    Delete(DeleteArgs),
+    /// Print the state of a container as JSON
+    State(IdArg),
+    /// List containers
+    List(list::Args),
+    /// List the processes of a container
+    Ps(ps::Args),
+    /// Freeze all processes of a container
+    Pause(IdArg),
+    /// Thaw a paused container
+    Resume(IdArg),
+    /// Change the limits of a container
+    Update(Box<update::Args>),
+    /// Write an example config.json
+    Spec(spec::Args),
+    /// Print what this runtime can do, as JSON
+    Features,
+    /// Print what create or run would do, and do nothing
+    Plan(plan::Args),
+    /// Print completions for a shell
+    Completion(generate::CompletionArgs),
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Debug, clap::Args)]
+struct IdArg {
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// Kill it first if it runs; no error if there is none
+    #[arg(short, long)]
+    force: bool,
+    /// The container's id
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
+}
+
+impl Command {
+    /// How the command is named in front of its error, for those whose failure runc names.
+    fn prefix(&self) -> Option<&'static str> {
+        match self {
+            Command::Create(_) => Some("create failed"),
+            Command::Run(_) => Some("run failed"),
+            Command::Exec(_) => Some("exec failed"),
+            _ => None,
+        }
+    }
+
+    /// Whether a container can get hold of this process, so that its binary must be out of reach.
+    fn enters_container(&self) -> bool {
+        matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+    }
+
+    fn preserved_fds(&self) -> u32 {
+        match self {
+            Command::Create(args) => args.common.preserved_fds(),
+            Command::Run(args) => args.common.preserved_fds(),
+            Command::Exec(args) => args.preserved_fds(),
+            _ => 0,
+        }
+    }
+}
+
+/// Runs the command line and gives the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // runc answers wrong usage with 1, and help with 0.
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    if cli.global.version {
+        print!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = cli.command else {
+        let _ = Cli::command().print_help();
+        return ExitCode::SUCCESS;
+    };
+    let prefix = command.prefix();
+    let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
+    let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
+    match run(cli.global, command, log) {
+        Ok(code) => ExitCode::from(code as u8),
+        Err((error, log)) => {
+            report(&error, prefix, &log);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The one place where an error is printed.
+fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
+    let line = one_line(error);
+    let message = prefix.map_or_else(|| line.clone(), |prefix| format!("orlop {prefix}: {line}"));
+    let detailed = error.chain().find_map(|cause| cause.downcast_ref::<Detailed>());
+    let detail: Option<&Detail> = detailed.map(|detailed| &detailed.detail);
+    let errno = detailed.and_then(|detailed| detailed.errno).or_else(|| errno_of(error));
+    if log.wants_line() {
+        log.error(&message, detail, errno);
+    }
+    if log.wants_plain() {
+        eprintln!("orlop: {}", prefix.map_or_else(|| line.clone(), |prefix| format!("{prefix}: {line}")));
+    }
+}
+
+type Failure = (anyhow::Error, Log);
+
+fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
+    if command.enters_container() {
+        let first = 3 + command.preserved_fds();
+        if let Err(error) = crate::sys::exe::protect(first) {
+            return Err((error, log));
+        }
+    }
+    if let Err(error) = log.check() {
+        return Err((error, Log::new(None, Format::Text, false)));
+    }
+    let mut context = match context(&global, log) {
+        Ok(context) => context,
+        Err(failure) => return Err(failure),
+    };
+    let result = dispatch(&mut context, command);
+    let result = match (result, context.trace.write()) {
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (Ok(code), Ok(())) => Ok(code),
+    };
+    result.map_err(|error| (error, context.log))
+}
+
+fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
+    let trace = global.trace.clone().or_else(|| std::env::var_os("ORLOP_TRACE").map(PathBuf::from));
+    let mut trace = Trace::new(trace);
+    let host = trace.span("looking at the host", Host::probe);
+    let mut host = match host {
+        Ok(host) => host,
+        Err(error) => return Err((error, log)),
+    };
+    if global.systemd_cgroup {
+        let error = anyhow!("--systemd-cgroup: the systemd cgroup driver is not supported");
+        return Err((error, log));
+    }
+    match global.rootless {
+        Rootless::Auto => host.tolerant = host.is_rootless(),
+        Rootless::True => host.tolerant = true,
+        Rootless::False => host.tolerant = false,
+    }
+    let root = match root(global, &host) {
+        Ok(root) => root,
+        Err(error) => return Err((error, log)),
+    };
+    Ok(Context { host, store: Store::new(root), log, trace })
+}
+
+fn root(global: &Global, host: &Host) -> Result<PathBuf> {
+    let root = match (&global.root, std::env::var_os("XDG_RUNTIME_DIR")) {
+        (Some(root), _) => root.clone(),
+        (None, Some(dir)) if host.is_rootless() && !dir.is_empty() => PathBuf::from(dir).join("orlop"),
+        _ => PathBuf::from("/run/orlop"),
+    };
+    Ok(std::path::absolute(root)?)
+}
+
+fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
+    match command {
+        Command::Create(args) => args.create(context)?,
+        Command::Run(args) => return args.run(context),
+        Command::Exec(args) => return args.exec(context),
+        Command::Start(arg) => start::start(context, &ContainerId::new(&arg.id)?)?,
+        Command::Kill(args) => args.kill(context)?,
+        Command::Delete(args) => {
+            let force = if args.force { Force::Yes } else { Force::No };
+            delete(context, &ContainerId::new(&args.id)?, force)?;
+        }
+        Command::State(arg) => state::print(context, &ContainerId::new(&arg.id)?)?,
+        Command::List(args) => args.list(context)?,
+        Command::Ps(args) => args.ps(context)?,
+        Command::Pause(arg) => pause::pause(context, &ContainerId::new(&arg.id)?)?,
+        Command::Resume(arg) => pause::resume(context, &ContainerId::new(&arg.id)?)?,
+        Command::Update(args) => args.update(context)?,
+        Command::Spec(args) => args.write()?,
+        Command::Features => features::print()?,
+        Command::Plan(args) => args.print(context)?,
+        Command::Completion(args) => args.print(),
+        Command::Man => generate::man()?,
+    }
+    Ok(0)
+}

@@ -1,0 +1,11 @@
+//! `state`.
+
+use crate::container::id::ContainerId;
+use crate::container::{Context, state};
+use crate::error::Result;
+
+/// Prints the state, indented by two spaces.
+pub fn print(context: &Context, id: &ContainerId) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(&state::state(context, id)?)?);
+    Ok(())
+}

@@ -1,0 +1,605 @@
+//! `create`, and the plan of a container's birth: runtime.md#lifecycle (runtime-spec v1.3.0).
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use anyhow::{anyhow, bail};
+use oci_spec::runtime::{Hooks, LinuxPersonalityDomain, Spec};
+
+use super::id::ContainerId;
+use super::process::{self, Asked, Proc};
+use super::record::{Phase, Record};
+use super::{Context, delete, state, status, store};
+use crate::cgroup::{self, Placement};
+use crate::error::{Result, Why};
+use crate::host::Host;
+use crate::host::cgroup::Setup;
+use crate::log::timestamp;
+use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
+use crate::plan::walk::Ending;
+use crate::plan::{Outside, Plan, Runtime, Slot};
+use crate::process::console::Target;
+use crate::process::program;
+use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
+use crate::spec::{self, Config};
+use crate::sys::process::CpuMask;
+use crate::sys::{channel, fd};
+use crate::{hooks, network, seccomp, sysctl};
+
+/// How the new container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// By `start`, later.
+    Later,
+    /// At once, by `run`.
+    Now,
+}
+
+/// What `create` and `run` are asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The container's id.
+    pub id: ContainerId,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Where the terminal goes.
+    pub terminal: Option<Target>,
+    /// Where init's pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// A socket that a pidfd of init is sent to.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors beside the standard ones that the program gets.
+    pub preserve_fds: u32,
+    /// Whether the root is moved instead of pivoted.
+    pub no_pivot: bool,
+    /// Whether the container keeps the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Environment beside config.json's, such as LISTEN_FDS.
+    pub extra_env: Vec<String>,
+    /// When the program is executed.
+    pub start: Start,
+}
+
+/// A container made.
+pub struct Created {
+    /// Its record.
+    pub record: Record,
+    /// Its configuration.
+    pub config: Config,
+    /// What the walk left in the runtime: the process, and the slots.
+    pub runtime: Runtime,
+}
+
+/// Makes a container.
+///
+/// # Errors
+/// Whatever fails; nothing is left behind then.
+pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
+    let Context { host, store, log, trace } = context;
+    store.check_free(&request.id)?;
+    let mut config = trace.span("reading config.json", || Config::open(&request.bundle))?;
+    add_env(&mut config, &request.extra_env);
+    let record = Rc::new(RefCell::new(new_record(&config, request, host)?));
+    let dir = store.dir(&request.id);
+    let plan = trace.span("planning", || plan_create(&config, &record, &dir, request, host))?;
+    for warning in config.warnings.iter().chain(&plan.warnings) {
+        log.warn(warning);
+    }
+    let seat = store.reserve(&request.id)?;
+    let mut runtime = Runtime::default();
+    let ending = if request.start == Start::Now { Ending::Executed } else { Ending::Waiting };
+    let result = plan.execute(&mut runtime, ending, trace);
+    let record = record.borrow().clone();
+    if let Err(error) = result {
+        let error = explain(error, &record);
+        if let Err(left) = delete::destroy(&record, seat) {
+            log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left)));
+        }
+        return Err(error);
+    }
+    Ok(Created { record, config, runtime })
+}
+
+/// Adds to the environment of the process.
+fn add_env(config: &mut Config, extra: &[String]) {
+    if extra.is_empty() {
+        return;
+    }
+    if let Some(process) = config.spec.process_mut() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(extra.iter().cloned());
+        process.set_env(Some(env));
+    }
+}
+
+/// Adds what the cgroup knows of an unexplained death: that the memory limit was too low.
+fn explain(error: anyhow::Error, record: &Record) -> anyhow::Error {
+    let Some(died) = error.downcast_ref::<crate::error::Detailed>().filter(|detailed| detailed.detail.code == "init-died")
+    else {
+        return error;
+    };
+    if record.cgroup.oom_kills().unwrap_or(0) == 0 {
+        return error;
+    }
+    let numbers = record.cgroup.memory().map_or_else(String::new, |memory| {
+        let limit = memory.limit.map_or("unlimited".into(), |bytes| format!("{bytes} bytes"));
+        format!(" (limit {limit}, used up to {} bytes)", memory.peak.unwrap_or(memory.usage))
+    });
+    let mut detail = died.detail.clone();
+    detail.code = "init-oom-killed";
+    detail.hint = "raise linux.resources.memory.limit".into();
+    let message = format!("container init was OOM-killed (memory limit too low?){numbers}: {}", died.message);
+    anyhow::Error::new(crate::error::Detailed { message, detail, errno: None }).context("unable to start container process")
+}
+
+/// The record of a container that does not exist yet.
+///
+/// # Errors
+/// A rootfs that is missing, namespaces that are none.
+pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Record> {
+    let spec = &config.spec;
+    let bundle = std::path::absolute(&request.bundle).why(|| "--bundle")?;
+    let root = spec.root().as_ref().map(|root| root.path().clone()).ok_or_else(|| anyhow!("config.json: root is missing"))?;
+    let rootfs = bundle.join(&root);
+    let rootfs = rootfs.canonicalize().why(|| format!("config.json: root.path {root:?}"))?;
+    if !rootfs.is_dir() {
+        bail!("config.json: root.path {root:?}: not a directory");
+    }
+    let namespaces = Namespaces::of(spec)?;
+    let flags = Kind::ALL.iter().filter(|kind| namespaces.is_private(**kind)).fold(0, |sum, kind| sum | kind.flag());
+    Ok(Record {
+        oci_version: spec.version().clone(),
+        id: request.id.to_string(),
+        bundle,
+        rootfs,
+        created: timestamp(SystemTime::now()),
+        owner: host.uid,
+        phase: Phase::Creating,
+        pid: 0,
+        start_time: 0,
+        namespaces: flags,
+        keyring: !request.no_new_keyring,
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        cgroup: cgroup::Record::default(),
+    })
+}
+
+/// Everything that happens when a container is born, in order.
+///
+/// # Errors
+/// What cannot be done, by JSON path, before anything is done.
+pub fn plan_create(
+    config: &Config,
+    record: &Rc<RefCell<Record>>,
+    dir: &Path,
+    request: &Request,
+    host: &Host,
+) -> Result<Plan> {
+    let plan = &mut Plan::new();
+    let spec = &config.spec;
+    let namespaces = Namespaces::of(spec)?;
+    check_mount_namespace(spec, &namespaces)?;
+    refuse_unsupported(spec, host)?;
+    let state = hook_state(record);
+    let asked = asked(config, &namespaces, request, &state, plan)?;
+    let hooks = spec.hooks().clone().unwrap_or_default();
+    let linux = spec.linux().as_ref();
+
+    // before: nothing exists until the record names it.
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy().into_owned());
+    let placement = Placement::new(path.as_deref(), request.id.as_str(), &host.cgroup, host.tolerant)?;
+    record.borrow_mut().cgroup = placement.record();
+    plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
+    let fifo = (request.start == Start::Later).then(|| plan_fifo(dir, plan)).transpose()?;
+    let root = plan.slot();
+    let dev_console = namespaces.is_private(Kind::Mount).then_some(root);
+    let terminal = process::plan_before(&asked, request.terminal.clone(), dev_console, plan)?;
+    let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    cgroup::plan_make(&placement, resources, config.pids_limit, plan)?;
+    let joins = namespaces::plan_spawn(&namespaces, plan)?;
+    let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
+
+    // outside: what init cannot do to itself.
+    plan.outside(RecordPid { record: record.clone(), dir: dir.to_owned() });
+    cgroup::plan_enter(&placement, plan);
+    let mapper = match host.uid {
+        0 => user::Mapper::Root,
+        uid => user::Mapper::User { uid, gid: host.gid },
+    };
+    let creating = inside_state(&hooks, &state, plan);
+    process::plan_outside(&asked, plan)?;
+    user::plan(spec, &namespaces, mapper, plan)?;
+
+    // inside: namespaces first, then the root and all that is mounted there.
+    let mut proc = Proc::default();
+    namespaces::plan_join(&namespaces, joins, plan);
+    process::plan_session(&asked, plan)?;
+    time::plan(spec, &namespaces, |plan| proc.slot(plan), plan)?;
+    network::plan(namespaces.is_new(Kind::Network), plan);
+    if namespaces.is_private(Kind::Mount) {
+        // The private procfs is made while the host's /proc is still there to fall back to.
+        if needs_proc(spec) {
+            proc.slot(plan);
+        }
+        rootfs.plan_mounts(plan)?;
+    } else {
+        rootfs.plan_root(plan)?;
+    }
+
+    // outside, then inside: hooks that want the mounts done and the root not yet changed.
+    #[allow(deprecated)]
+    hooks::plan_outside("prestart", hooks.prestart().as_deref().unwrap_or_default(), "creating", &state, plan);
+    hooks::plan_outside("createRuntime", hooks.create_runtime().as_deref().unwrap_or_default(), "creating", &state, plan);
+    if let Some(creating) = creating {
+        hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
+    }
+    rootfs.plan_change(plan);
+    process::plan_terminal(&asked, terminal.as_ref(), plan)?;
+    rootfs.plan_finish(plan)?;
+    uts::plan(spec, &namespaces, plan)?;
+    let parameters = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+    sysctl::plan(&parameters.into_iter().collect(), |plan| proc.slot(plan), plan)?;
+    if namespaces.is_private(Kind::Mount) {
+        rootfs.plan_masks(plan)?;
+    }
+    let program = process::plan_privileges(&asked, host, &mut proc, plan)?;
+
+    // outside: the caller may know of it now.
+    if let Some(socket) = pidfd_socket {
+        plan.outside(SendPidfd(socket));
+    }
+    let started = plan_started(&hooks, &state, plan);
+    if let Some(path) = &request.pid_file {
+        plan.outside(WritePidFile(path.clone()));
+    }
+    plan.outside(RecordCreated { record: record.clone(), dir: dir.to_owned() });
+
+    // inside: the wait, and the end.
+    if let Some(fifo) = fifo {
+        program::plan_wait(fifo, plan);
+    }
+    if let Some(started) = started {
+        hooks::plan_inside("startContainer", hooks.start_container().as_deref().unwrap_or_default(), started, plan)?;
+    }
+    process::plan_execute(&asked, program, plan);
+    Ok(std::mem::take(plan))
+}
+
+/// Without a mount namespace every mount would be the host's.
+fn check_mount_namespace(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    if namespaces.is_private(Kind::Mount) {
+        return Ok(());
+    }
+    let linux = spec.linux().as_ref();
+    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        namespaces.require_private(Kind::Mount, "mounts")?;
+    }
+    if linux.and_then(|l| l.masked_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
+        namespaces.require_private(Kind::Mount, "linux.maskedPaths")?;
+    }
+    if linux.and_then(|l| l.readonly_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
+        namespaces.require_private(Kind::Mount, "linux.readonlyPaths")?;
+    }
+    if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        namespaces.require_private(Kind::Mount, "root.readonly")?;
+    }
+    Ok(())
+}
+
+fn needs_proc(spec: &Spec) -> bool {
+    let label = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let process = spec.process().as_ref();
+    let sysctl = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    sysctl.is_some_and(|values| !values.is_empty())
+        || process.is_some_and(|process| label(process.apparmor_profile()) || label(process.selinux_label()))
+}
+
+fn asked<'a>(
+    config: &'a Config,
+    namespaces: &Namespaces,
+    request: &Request,
+    state: &hooks::State,
+    plan: &mut Plan,
+) -> Result<Asked<'a>> {
+    let process = config.spec.process().as_ref().ok_or_else(|| anyhow!("config.json: process is missing"))?;
+    Ok(Asked {
+        process,
+        capabilities: config.capabilities,
+        scheduler_flags: config.scheduler_flags,
+        cpu_affinity: &process::NO_AFFINITY,
+        persona: personality(&config.spec)?,
+        memory_policy: memory_policy(&config.spec)?,
+        seccomp: seccomp_filter(&config.spec, plan)?,
+        state: state.clone(),
+        status: "creating",
+        user_namespace: namespaces.is_private(Kind::User),
+        preserved_fds: request.preserve_fds,
+        keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+    })
+}
+
+/// `linux.personality` as personality(2) takes it.
+///
+/// # Errors
+/// An unknown flag.
+pub fn personality(spec: &Spec) -> Result<Option<u64>> {
+    let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return Ok(None) };
+    let mut persona = match asked.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 0x0008,
+    };
+    for (index, flag) in asked.flags().iter().flatten().enumerate() {
+        let json = format!("linux.personality.flags[{index}]");
+        let number = spec::personality_flag(flag).ok_or_else(|| anyhow!("config.json: {json} {flag:?} is unknown"))?;
+        persona |= number as u64;
+    }
+    Ok(Some(persona))
+}
+
+fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
+    let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) else { return Ok(None) };
+    let mut mode = spec::memory_policy_mode(asked.mode()) as u32;
+    for flag in asked.flags().iter().flatten() {
+        mode |= spec::memory_policy_flag(*flag) as u32;
+    }
+    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default()).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
+    Ok(Some((mode, process::mask(&nodes))))
+}
+
+/// What this version cannot do yet is an error, not silence.
+fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        bail!("config.json: linux.netDevices is not supported");
+    }
+    if linux.intel_rdt().is_some() {
+        bail!("config.json: linux.intelRdt is not supported");
+    }
+    if host.selinux && linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
+        bail!("config.json: linux.mountLabel is not supported");
+    }
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+            bail!("config.json: mounts[{index}].uidMappings: id-mapped mounts are not supported");
+        }
+    }
+    Ok(())
+}
+
+/// The filter, compiled; what is odd about it becomes a warning of the plan.
+///
+/// # Errors
+/// A profile that cannot be compiled.
+pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<seccomp::load::Load>> {
+    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+    let filter = seccomp::compile(profile)?;
+    for warning in filter.iter().flat_map(|filter| &filter.warnings) {
+        plan.warn(warning.clone());
+    }
+    Ok(filter.map(|filter| seccomp::load::plan_before(Rc::new(filter), plan)))
+}
+
+fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespaces, host: &Host, root: Slot) -> Input {
+    let user_namespace = namespaces.is_private(Kind::User);
+    let change = match (namespaces.is_private(Kind::Mount), request.no_pivot) {
+        (false, _) => pivot::Change::Chroot,
+        (true, true) => pivot::Change::Move,
+        (true, false) => pivot::Change::Pivot,
+    };
+    let record = record.borrow();
+    Input {
+        setting: Setting {
+            rootfs: root,
+            sources: if user_namespace && !host.is_rootless() { Sources::Outside } else { Sources::Inside },
+            user_namespace,
+            bundle: record.bundle.clone(),
+        },
+        path: record.rootfs.clone(),
+        change,
+        devices: if user_namespace { devices::Method::Bind } else { devices::Method::Make },
+        hierarchies: hierarchies(&host.cgroup, &record.cgroup),
+        cgroup_namespace: namespaces.is_private(Kind::Cgroup),
+    }
+}
+
+/// Where the container's cgroups can be bound from.
+fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarchies {
+    let mut found = cgroup_mounts::Hierarchies::default();
+    match setup {
+        Setup::Unified { mount, .. } => {
+            let path = record.paths.get("").unwrap_or(mount);
+            found.unified = CString::new(path.as_str()).ok();
+        }
+        Setup::Legacy { hierarchies, .. } => {
+            for hierarchy in hierarchies {
+                let Some(first) = hierarchy.controllers.first().filter(|name| !name.is_empty()) else { continue };
+                let Some(name) = Path::new(&hierarchy.mount).file_name() else { continue };
+                let data = match first.strip_prefix("name=") {
+                    Some(_) => format!("none,{first}"),
+                    None => hierarchy.controllers.join(","),
+                };
+                let path = record.paths.get(first).unwrap_or(&hierarchy.mount).clone();
+                found.v1.push(cgroup_mounts::V1 { name: name.to_string_lossy().into_owned(), data, path });
+            }
+        }
+        Setup::Absent => {}
+    }
+    found
+}
+
+fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
+    let record = record.clone();
+    Rc::new(move |status, pid| state::for_hooks(&record.borrow(), status, pid))
+}
+
+/// Memory with the state for hooks that init runs while the container is being created.
+fn inside_state(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<Slot> {
+    let wanted = hooks.create_container().as_ref().is_some_and(|list| !list.is_empty());
+    wanted.then(|| hooks::plan_state("creating", state, plan))
+}
+
+/// The same for hooks that init runs when it has been started.
+fn plan_started(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<Slot> {
+    let wanted = hooks.start_container().as_ref().is_some_and(|list| !list.is_empty());
+    wanted.then(|| hooks::plan_state("created", state, plan))
+}
+
+fn plan_fifo(dir: &Path, plan: &mut Plan) -> Result<Slot> {
+    let slot = plan.slot();
+    let path = dir.join("exec.fifo");
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("--root contains a NUL byte"))?;
+    plan.before(MakeFifo { path, slot });
+    Ok(slot)
+}
+
+/// Adds the connection over which the pidfd will go.
+pub fn plan_pidfd_socket(path: &Path, plan: &mut Plan) -> Slot {
+    let slot = plan.slot();
+    plan.before(ConnectPidfdSocket { path: path.to_owned(), slot });
+    slot
+}
+
+struct WriteRecord {
+    record: Rc<RefCell<Record>>,
+    dir: PathBuf,
+    config: Vec<u8>,
+}
+
+impl fmt::Display for WriteRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("writing the record")
+    }
+}
+
+impl Outside for WriteRecord {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        store::write_record(&self.dir, &self.record.borrow())?;
+        store::keep_config(&self.dir, &self.config)
+    }
+}
+
+struct MakeFifo {
+    path: CString,
+    slot: Slot,
+}
+
+impl fmt::Display for MakeFifo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("making exec.fifo")
+    }
+}
+
+impl Outside for MakeFifo {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        nix::unistd::mkfifo(self.path.as_c_str(), nix::sys::stat::Mode::from_bits_truncate(0o622))
+            .why(|| format!("mkfifo {:?}", self.path))?;
+        // Read-write: it never blocks, and while init has it open `start` finds a reader.
+        let fifo = fd::open(&self.path, libc::O_RDWR, 0).why(|| format!("opening {:?}", self.path))?;
+        runtime.slots.put(self.slot, fifo);
+        Ok(())
+    }
+}
+
+struct ConnectPidfdSocket {
+    path: PathBuf,
+    slot: Slot,
+}
+
+impl fmt::Display for ConnectPidfdSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connecting to the pidfd socket {:?}", self.path)
+    }
+}
+
+impl Outside for ConnectPidfdSocket {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        runtime.slots.put(self.slot, channel::connect(&self.path).why(|| format!("--pidfd-socket {:?}", self.path))?);
+        Ok(())
+    }
+}
+
+/// Sends a pidfd of the container's process to the socket of `--pidfd-socket`.
+pub struct SendPidfd(pub Slot);
+
+impl fmt::Display for SendPidfd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sending the pidfd")
+    }
+}
+
+impl Outside for SendPidfd {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let socket = runtime.slots.get(self.0).why(|| "--pidfd-socket")?;
+        channel::send_fds(socket, b"pidfd", &[runtime.child()?.pidfd.as_fd()]).why(|| "--pidfd-socket")
+    }
+}
+
+struct RecordPid {
+    record: Rc<RefCell<Record>>,
+    dir: PathBuf,
+}
+
+impl fmt::Display for RecordPid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("recording the pid")
+    }
+}
+
+impl Outside for RecordPid {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let mut record = self.record.borrow_mut();
+        record.pid = runtime.child()?.pid;
+        record.start_time = status::stat(record.pid).map(|(_, start)| start).ok_or_else(|| anyhow!("it has gone"))?;
+        store::write_record(&self.dir, &record)
+    }
+}
+
+/// Writes the process's pid for the caller; the file appears whole.
+pub struct WritePidFile(pub PathBuf);
+
+impl fmt::Display for WritePidFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writing the pid to {:?}", self.0)
+    }
+}
+
+impl Outside for WritePidFile {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(self.0.file_name().ok_or_else(|| anyhow!("--pid-file {:?} names no file", self.0))?);
+        let temp = self.0.with_file_name(name);
+        let write = || {
+            let mut options = std::fs::File::options();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o666).open(&temp)?;
+            std::io::Write::write_all(&mut file, runtime.child().map_or(0, |child| child.pid).to_string().as_bytes())?;
+            std::fs::rename(&temp, &self.0)
+        };
+        write().why(|| format!("--pid-file {:?}", self.0))
+    }
+}
+
+struct RecordCreated {
+    record: Rc<RefCell<Record>>,
+    dir: PathBuf,
+}
+
+impl fmt::Display for RecordCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("recording that the container is created")
+    }
+}
+
+impl Outside for RecordCreated {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        let mut record = self.record.borrow_mut();
+        record.phase = Phase::Created;
+        store::write_record(&self.dir, &record)
+    }
+}

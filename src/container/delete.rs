@@ -1,0 +1,102 @@
+//! `delete`, and the one undoing: runtime.md#delete (runtime-spec v1.3.0).
+//!
+//! [`destroy`] is what a failed `create` and every `delete` do. It is idempotent, bounded in time,
+//! and reports everything that failed.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::id::ContainerId;
+use super::record::Record;
+use super::status::{self, Status};
+use super::store::{self, NotFound, Seat};
+use super::{Context, kill, state};
+use crate::error::{Result, Why, one_line};
+use crate::hooks;
+use crate::spec::Config;
+
+/// Whether a running container is killed first, and a missing one is no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// As runtime.md has it.
+    No,
+    /// `--force`.
+    Yes,
+}
+
+/// Removes a stopped container, or any with force.
+///
+/// # Errors
+/// When it runs, does not exist, or something could not be removed.
+pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
+    let seat = match context.store.open(id) {
+        Err(error) if force == Force::Yes && error.is::<NotFound>() => return Ok(()),
+        other => other?,
+    };
+    let record = match seat.record() {
+        // A create that was killed before it wrote anything down has made nothing else.
+        Err(_) if force == Force::Yes => return seat.remove(),
+        other => other?,
+    };
+    let status = Status::of(&record, seat.dir());
+    if force == Force::No && !matches!(status, Status::Stopped | Status::Created) {
+        bail!("cannot delete container {id} that is not stopped: {}", status.word());
+    }
+    let config = store::kept_config(seat.dir()).ok();
+    destroy(&record, seat)?;
+    if let Some(config) = config {
+        poststop(context, &record, &config);
+    }
+    Ok(())
+}
+
+/// Runs the poststop hooks; a failing one is a warning.
+pub fn poststop(context: &Context, record: &Record, config: &Config) {
+    let hooks = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    for (index, hook) in hooks.into_iter().flatten().enumerate() {
+        if let Err(error) = hooks::run(hook, &state::for_hooks(record, "stopped", 0)) {
+            context.log.warn(&format!("hooks.poststop[{index}]: {}", one_line(&error)));
+        }
+    }
+}
+
+/// Ends the container's processes and removes everything that its record names.
+///
+/// # Errors
+/// All that failed, in one message; the directory then stays, so that it can be tried again.
+pub fn destroy(record: &Record, seat: Seat) -> Result<()> {
+    let mut failed = Vec::new();
+    if record.pid != 0 {
+        failed.extend(end_init(record).err());
+    }
+    failed.extend(record.cgroup.remove().err());
+    if failed.is_empty() {
+        failed.extend(seat.remove().err());
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!("{}", failed.iter().map(one_line).collect::<Vec<_>>().join("; ")))
+}
+
+/// Kills init and waits until it has gone, as its death is what empties the pid namespace.
+fn end_init(record: &Record) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let Some(init) = status::init_or_zombie(record) else { return Ok(()) };
+    if !status::is_alive(record) {
+        return Ok(());
+    }
+    kill::kill_all(record)?;
+    let end = Instant::now() + PATIENCE;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout);
+        if ready.is_ok_and(|count| count > 0) {
+            return Ok(());
+        }
+    }
+    Err(nix::errno::Errno::ETIMEDOUT).why(|| format!("waiting for the container's init (pid {}) to die", record.pid))
+}

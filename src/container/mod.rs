@@ -1,0 +1,35 @@
+//! The OCI life cycle: runtime.md (runtime-spec v1.3.0). Each operation is a file.
+
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod foreground;
+pub mod id;
+pub mod kill;
+pub mod list;
+pub mod pause;
+pub mod process;
+pub mod ps;
+pub mod record;
+pub mod run;
+pub mod start;
+pub mod state;
+pub mod status;
+pub mod store;
+pub mod update;
+
+use crate::host::Host;
+use crate::log::Log;
+use crate::plan::trace::Trace;
+
+/// What every operation works with.
+pub struct Context {
+    /// The machine.
+    pub host: Host,
+    /// Where containers are kept.
+    pub store: store::Store,
+    /// Where warnings go.
+    pub log: Log,
+    /// Where timings go.
+    pub trace: Trace,
+}

@@ -1,0 +1,245 @@
+//! The part of a plan that makes a process what config.json says it is: the same for `create` and `exec`.
+
+use std::rc::Rc;
+
+use anyhow::bail;
+use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerPolicy, Process};
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::plan::{Plan, Slot};
+use crate::process::console::{self, Console, Target};
+use crate::process::program::{self, Program};
+use crate::process::{caps, fds, labels, rlimits, sched, user};
+use crate::seccomp;
+use crate::{hooks, procfs};
+use crate::spec::{self, Capabilities, CpuAffinity};
+use crate::sys::process::{CpuMask, SchedAttr};
+use crate::sys::tty::Size;
+
+/// Init runs wherever its cgroup lets it.
+pub const NO_AFFINITY: CpuAffinity = CpuAffinity { initial: None, last: None };
+
+/// A process as it is asked for.
+pub struct Asked<'a> {
+    /// The typed part.
+    pub process: &'a Process,
+    /// Its capability sets; absent means none.
+    pub capabilities: Option<Capabilities>,
+    /// SCHED_FLAG_*.
+    pub scheduler_flags: u64,
+    /// Where it may run.
+    pub cpu_affinity: &'a CpuAffinity,
+    /// `linux.personality`.
+    pub persona: Option<u64>,
+    /// `linux.memoryPolicy`: mode with flags, and nodes.
+    pub memory_policy: Option<(u32, CpuMask)>,
+    /// The seccomp filter, compiled.
+    pub seccomp: Option<seccomp::load::Load>,
+    /// What a seccomp agent is told of the container.
+    pub state: hooks::State,
+    /// `creating`, or `running` for `exec`.
+    pub status: &'static str,
+    /// Whether the container has a user namespace.
+    pub user_namespace: bool,
+    /// Descriptors beside the standard ones that it gets.
+    pub preserved_fds: u32,
+    /// The session keyring to join.
+    pub keyring: Option<String>,
+}
+
+/// The terminal's way out, planned.
+pub struct Terminal {
+    console: Console,
+    socket: Slot,
+}
+
+/// A procfs that is opened at the first need.
+#[derive(Default)]
+pub struct Proc(Option<Slot>);
+
+impl Proc {
+    /// The slot; the opening step is added by the first caller.
+    pub fn slot(&mut self, plan: &mut Plan) -> Slot {
+        *self.0.get_or_insert_with(|| procfs::plan(plan))
+    }
+}
+
+/// Adds what must be before the clone: the terminal's socket.
+pub fn plan_before(asked: &Asked<'_>, target: Option<Target>, dev_console: Option<Slot>, plan: &mut Plan) -> Result<Option<Terminal>> {
+    let wanted = asked.process.terminal().unwrap_or(false);
+    let Some(target) = target else {
+        if wanted {
+            bail!("cannot allocate tty if orlop will detach without setting console socket");
+        }
+        return Ok(None);
+    };
+    if !wanted {
+        if matches!(target, Target::Socket(_)) {
+            bail!("cannot use console socket if orlop will not detach or allocate tty");
+        }
+        return Ok(None);
+    }
+    let size = asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+    let socket = console::plan_socket(&target, plan);
+    let console = Console { target, size, uid: asked.process.user().uid(), dev_console };
+    Ok(Some(Terminal { console, socket }))
+}
+
+/// Adds the first outside turn's part: what needs the runtime's privileges.
+pub fn plan_outside(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
+    if let Some(score) = asked.process.oom_score_adj() {
+        sched::plan_oom_score(score, plan);
+    }
+    if asked.user_namespace {
+        rlimits::plan(limits(asked.process)?, rlimits::By::Runtime, plan);
+    }
+    Ok(())
+}
+
+/// Adds the beginning inside: session and keyring.
+pub fn plan_session(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
+    if let Some(cpus) = &asked.cpu_affinity.initial {
+        sched::plan_affinity(mask(cpus), plan);
+    }
+    console::plan_session(plan);
+    if let Some(name) = &asked.keyring {
+        sched::plan_keyring(name, plan)?;
+    }
+    Ok(())
+}
+
+/// Adds the working directory, as root of the container, and the terminal.
+pub fn plan_terminal(asked: &Asked<'_>, terminal: Option<&Terminal>, plan: &mut Plan) -> Result<()> {
+    program::plan_cwd(asked.process.cwd(), program::As::Root, plan)?;
+    if let Some(terminal) = terminal {
+        console::plan(&terminal.console, terminal.socket, plan);
+    }
+    Ok(())
+}
+
+/// Adds the rest up to the wait for `start`, in the order that privileges demand.
+pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut Plan) -> Result<Rc<Program>> {
+    let process = asked.process;
+    let no_new_privs = process.no_new_privileges().unwrap_or(false);
+    if no_new_privs {
+        labels::plan_no_new_privs(plan);
+    }
+    if let Some(profile) = process.apparmor_profile().as_deref().filter(|name| !name.is_empty()) {
+        let proc = proc.slot(plan);
+        labels::plan_apparmor(profile, host.apparmor, proc, plan)?;
+    }
+    if let Some(label) = process.selinux_label().as_deref().filter(|name| !name.is_empty()) {
+        let proc = proc.slot(plan);
+        labels::plan_selinux(label, host.selinux, proc, plan)?;
+    }
+    plan_scheduling(asked, plan);
+    if !asked.user_namespace {
+        rlimits::plan(limits(process)?, rlimits::By::Init, plan);
+    }
+    // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
+    if let Some(filter) = asked.seccomp.as_ref().filter(|_| !no_new_privs) {
+        seccomp::load::plan(filter, asked.status, &asked.state, plan);
+    }
+    let masks = masks(asked.capabilities.unwrap_or_default());
+    caps::plan_bounding(masks, plan);
+    user::plan_stdio(process.user().uid(), plan);
+    user::plan(user_of(process, asked, host), plan);
+    caps::plan_sets(masks, plan);
+    program::plan_cwd(process.cwd(), program::As::User, plan)?;
+    let args = process.args().as_deref().unwrap_or_default();
+    let program = Rc::new(Program::new(args, process.env().as_deref().unwrap_or_default())?);
+    if program.needs_home {
+        user::plan_home(process.user().uid(), plan);
+    }
+    program::plan_find(&program, plan);
+    if let Some(filter) = asked.seccomp.as_ref().filter(|_| no_new_privs) {
+        seccomp::load::plan(filter, asked.status, &asked.state, plan);
+    }
+    Ok(program)
+}
+
+/// Adds the end.
+pub fn plan_execute(asked: &Asked<'_>, program: Rc<Program>, plan: &mut Plan) {
+    fds::plan(asked.preserved_fds, plan);
+    program::plan_execute(program, plan);
+}
+
+fn plan_scheduling(asked: &Asked<'_>, plan: &mut Plan) {
+    if let Some(scheduler) = asked.process.scheduler() {
+        let policy: LinuxSchedulerPolicy = *scheduler.policy();
+        sched::plan_scheduler(
+            SchedAttr {
+                policy: spec::scheduler_policy(policy),
+                flags: asked.scheduler_flags,
+                nice: scheduler.nice().unwrap_or(0),
+                priority: scheduler.priority().unwrap_or(0).unsigned_abs(),
+                runtime: scheduler.runtime().unwrap_or(0),
+                deadline: scheduler.deadline().unwrap_or(0),
+                period: scheduler.period().unwrap_or(0),
+                size: 0,
+            },
+            plan,
+        );
+    }
+    if let Some(priority) = asked.process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        sched::plan_io_priority(class, priority.priority() as u32, plan);
+    }
+    if let Some(persona) = asked.persona {
+        sched::plan_personality(persona, plan);
+    }
+    if let Some((mode, nodes)) = asked.memory_policy {
+        sched::plan_memory_policy(mode, nodes, plan);
+    }
+    if let Some(cpus) = &asked.cpu_affinity.last {
+        sched::plan_affinity(mask(cpus), plan);
+    }
+}
+
+/// A set of ids as the kernel's mask.
+pub fn mask(ids: &spec::IdSet) -> CpuMask {
+    let mut mask = [0; 128];
+    for (to, from) in mask.iter_mut().zip(ids.words()) {
+        *to = *from;
+    }
+    mask
+}
+
+fn masks(sets: Capabilities) -> caps::Masks {
+    caps::Masks {
+        bounding: sets.bounding,
+        sets: crate::sys::cred::CapSets {
+            effective: sets.effective,
+            permitted: sets.permitted,
+            inheritable: sets.inheritable,
+        },
+        ambient: sets.ambient,
+    }
+}
+
+fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {
+    let user = process.user();
+    user::User {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(0o022),
+        setgroups_denied: asked.user_namespace && host.is_rootless(),
+    }
+}
+
+fn limits(process: &Process) -> Result<Vec<rlimits::Limit>> {
+    let mut limits = Vec::new();
+    for (index, limit) in process.rlimits().iter().flatten().enumerate() {
+        let json = format!("process.rlimits[{index}]");
+        let name = limit.typ().to_string();
+        let Some(resource) = spec::rlimit_number(&name) else { bail!("config.json: {json}.type {name:?} is unknown") };
+        limits.push(rlimits::Limit { json, name, resource, soft: limit.soft(), hard: limit.hard() });
+    }
+    Ok(limits)
+}

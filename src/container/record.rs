@@ -1,0 +1,51 @@
+//! What is written down of a container (`state.json`): every resource, before it exists.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+
+/// How far creation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// In progress, or broken off.
+    Creating,
+    /// Done.
+    Created,
+}
+
+/// The record of one container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The version of runtime-spec that the bundle was written for.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root file system, absolute.
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    /// User id that the runtime ran as.
+    pub owner: u32,
+    /// How far creation has come.
+    pub phase: Phase,
+    /// The first process, 0 while there is none.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: together with the pid it names one process for ever.
+    pub start_time: u64,
+    /// CLONE_NEW* of the namespaces that are not the runtime's.
+    pub namespaces: i32,
+    /// Whether the container has a session keyring of its own.
+    pub keyring: bool,
+    /// `annotations`.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The cgroups.
+    pub cgroup: cgroup::Record,
+}

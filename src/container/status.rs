@@ -1,0 +1,106 @@
+//! The container's status, asked of the kernel: runtime.md#state (runtime-spec v1.3.0), with runc's `paused`.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::record::{Phase, Record};
+use crate::error::Result;
+use crate::sys::process;
+
+/// The states of runtime.md, and `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// Init waits for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its first process has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word in `state` and `list`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+
+    /// Asks the kernel about the container of `record`, kept in `dir`.
+    pub fn of(record: &Record, dir: &Path) -> Status {
+        if !is_alive(record) {
+            let creating = record.phase == Phase::Creating && record.pid == 0 && is_locked(dir);
+            return if creating { Status::Creating } else { Status::Stopped };
+        }
+        if record.phase == Phase::Creating {
+            return Status::Creating;
+        }
+        if record.cgroup.is_frozen().unwrap_or(false) {
+            return Status::Paused;
+        }
+        if waits_for_start(dir) { Status::Created } else { Status::Running }
+    }
+}
+
+/// Whether another process is working on the container.
+fn is_locked(dir: &Path) -> bool {
+    use nix::errno::Errno;
+    use nix::fcntl::{Flock, FlockArg};
+    std::fs::File::open(dir)
+        .is_ok_and(|file| matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
+}
+
+/// Init holds the fifo open until it executes the program.
+fn waits_for_start(dir: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(dir.join("exec.fifo")).is_ok()
+}
+
+/// State letter and start time of /proc/PID/stat.
+pub fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, also parentheses and spaces.
+    let after = text.iter().rposition(|byte| *byte == b')')? + 2;
+    let mut fields = text.get(after..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    let start = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    Some((state, start))
+}
+
+/// Whether the first process still runs; a zombie does not.
+pub fn is_alive(record: &Record) -> bool {
+    record.pid != 0
+        && stat(record.pid).is_some_and(|(state, start)| start == record.start_time && !matches!(state, b'Z' | b'X'))
+}
+
+/// A pidfd of the first process, for certain of that one.
+///
+/// # Errors
+/// When it has ended.
+pub fn init(record: &Record) -> Result<OwnedFd> {
+    if record.pid != 0
+        && let Ok(pidfd) = process::pidfd_open(record.pid)
+        && is_alive(record)
+    {
+        return Ok(pidfd);
+    }
+    bail!("container not running")
+}
+
+/// As [`init`], for a process that may be a zombie.
+pub fn init_or_zombie(record: &Record) -> Option<OwnedFd> {
+    let pidfd = process::pidfd_open(record.pid).ok()?;
+    let (_, start) = stat(record.pid)?;
+    (start == record.start_time).then_some(pidfd)
+}
+

@@ -1,0 +1,255 @@
+//! Where containers are kept: one directory each below `--root`, locked while an operation changes it.
+//!
+//! `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
+//! where init waits for `start`. The lock is flock(2) on the directory itself, so that there is no
+//! lock file to leave behind.
+
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::id::ContainerId;
+use super::record::Record;
+use crate::error::{Result, Why};
+
+/// The directory of all containers.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One container's directory, locked.
+#[derive(Debug)]
+pub struct Seat {
+    dir: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// The store below `root`.
+    pub fn new(root: PathBuf) -> Store {
+        Store { root }
+    }
+
+    /// The directory of a container, whether it exists or not.
+    pub fn dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
+    /// Says early, before anything is planned, that an id is taken; [`Store::reserve`] decides.
+    ///
+    /// # Errors
+    /// When there is a container of that id.
+    pub fn check_free(&self, id: &ContainerId) -> Result<()> {
+        if self.dir(id).exists() {
+            bail!("container with given ID already exists");
+        }
+        Ok(())
+    }
+
+    /// Makes the directory of a new container.
+    ///
+    /// # Errors
+    /// When there is a container of that id, or the directory cannot be made.
+    pub fn reserve(&self, id: &ContainerId) -> Result<Seat> {
+        let dir = self.dir(id);
+        let make = || DirBuilder::new().mode(0o711).create(&dir);
+        let made = match make() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o711).recursive(true).create(&self.root).why(|| format!("mkdir {:?}", self.root))?;
+                make()
+            }
+            other => other,
+        };
+        match made {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => bail!("container with given ID already exists"),
+            other => other.why(|| format!("mkdir {dir:?}"))?,
+        }
+        lock(dir)
+    }
+
+    /// Opens and locks an existing container's directory.
+    ///
+    /// # Errors
+    /// When there is none, or another operation holds the lock for long.
+    pub fn open(&self, id: &ContainerId) -> Result<Seat> {
+        lock(self.dir(id))
+    }
+
+    /// The record, without a lock: it is always whole.
+    ///
+    /// # Errors
+    /// When there is no such container, or the record is damaged.
+    pub fn record(&self, id: &ContainerId) -> Result<Record> {
+        read_record(&self.dir(id))
+    }
+
+    /// The ids of all containers.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; one that does not exist is empty.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.why(|| format!("reading {:?}", self.root))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.why(|| format!("reading {:?}", self.root))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Some(id) = entry.file_name().to_str().and_then(|name| ContainerId::new(name).ok())
+            {
+                ids.push(id);
+            }
+        }
+        ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        Ok(ids)
+    }
+}
+
+/// That there is no such container, as runc says it.
+#[derive(Debug)]
+pub struct NotFound;
+
+impl std::fmt::Display for NotFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("container does not exist")
+    }
+}
+
+impl std::error::Error for NotFound {}
+
+fn lock(dir: PathBuf) -> Result<Seat> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
+    let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let mut file = match File::options().read(true).custom_flags(flags).open(&dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(anyhow!(NotFound)),
+        other => other.why(|| format!("opening {dir:?}"))?,
+    };
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                // Deleted while this process waited for the lock.
+                if lock.metadata().map_or(0, |meta| meta.nlink()) == 0 {
+                    return Err(anyhow!(NotFound));
+                }
+                return Ok(Seat { dir, _lock: lock });
+            }
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => {
+                file = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                bail!("another operation has held the lock of this container for {} s", PATIENCE.as_secs())
+            }
+            Err((_, errno)) => return Err(errno).why(|| format!("locking {dir:?}")),
+        }
+    }
+}
+
+fn read_record(dir: &Path) -> Result<Record> {
+    let file = dir.join("state.json");
+    let text = match std::fs::read(&file) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            if dir.is_dir() {
+                bail!("the container's record {file:?} is missing (delete --force removes what is left)");
+            }
+            return Err(anyhow!(NotFound));
+        }
+        other => other.why(|| format!("reading {file:?}"))?,
+    };
+    serde_json::from_slice(&text)
+        .map_err(|e| anyhow!("the container's record {file:?} is damaged: {e} (delete --force removes what is left)"))
+}
+
+impl Seat {
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where init waits for `start`.
+    pub fn fifo(&self) -> PathBuf {
+        self.dir.join("exec.fifo")
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn record(&self) -> Result<Record> {
+        read_record(&self.dir)
+    }
+
+    /// Reads the configuration as it was at creation.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn config(&self) -> Result<crate::spec::Config> {
+        kept_config(&self.dir)
+    }
+
+    /// Removes the directory and gives up the lock.
+    ///
+    /// # Errors
+    /// When the file system refuses it.
+    pub fn remove(self) -> Result<()> {
+        // The record goes last: whatever interrupts this can be taken up again.
+        let gone = |result: std::io::Result<()>| match result {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.why(|| format!("removing {:?}", self.dir)),
+        };
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name() != "state.json" {
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let path = entry.path();
+                gone(if is_dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) })?;
+            }
+        }
+        gone(std::fs::remove_file(self.dir.join("state.json")))?;
+        gone(std::fs::remove_dir(&self.dir))
+    }
+
+}
+
+/// Writes the record: a new file, flushed, in the place of the old one.
+///
+/// # Errors
+/// When the file system refuses it; the old record is then as it was.
+pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
+    let temp = dir.join("state.json.new");
+    let file = dir.join("state.json");
+    let text = serde_json::to_vec(record)?;
+    let write = || {
+        let mut new = File::create(&temp)?;
+        new.write_all(&text)?;
+        new.sync_all()?;
+        std::fs::rename(&temp, &file)
+    };
+    write().why(|| format!("writing {file:?}"))
+}
+
+/// Keeps the configuration, as the bundle's may change later.
+///
+/// # Errors
+/// When the file system refuses it.
+pub fn keep_config(dir: &Path, text: &[u8]) -> Result<()> {
+    let file = dir.join("config.json");
+    std::fs::write(&file, text).why(|| format!("writing {file:?}"))
+}
+
+/// The configuration kept in a container's directory.
+///
+/// # Errors
+/// When it is missing or damaged.
+pub fn kept_config(dir: &Path) -> Result<crate::spec::Config> {
+    let file = dir.join("config.json");
+    crate::spec::Config::read(std::fs::read(&file).why(|| format!("reading {file:?}"))?)
+}

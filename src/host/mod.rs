@@ -1,0 +1,47 @@
+//! What is there: the machine and the user that plans are made for. A plain struct that a test can write by hand.
+
+pub mod cgroup;
+
+use std::path::Path;
+
+use crate::error::Result;
+
+/// The host as the planner sees it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Effective user id of the runtime.
+    pub uid: u32,
+    /// Effective group id of the runtime.
+    pub gid: u32,
+    /// Which cgroup hierarchies there are.
+    pub cgroup: cgroup::Setup,
+    /// Whether a cgroup that may not be made is done without (`--rootless`).
+    pub tolerant: bool,
+    /// Whether AppArmor confines processes here.
+    pub apparmor: bool,
+    /// Whether SELinux confines processes here.
+    pub selinux: bool,
+}
+
+impl Host {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// When the cgroup setup cannot be read.
+    pub fn probe() -> Result<Host> {
+        let enabled = |file: &str| std::fs::read(file).is_ok_and(|text| text.first() == Some(&b'Y'));
+        Ok(Host {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            cgroup: cgroup::Setup::probe()?,
+            tolerant: nix::unistd::geteuid().as_raw() != 0,
+            apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        })
+    }
+
+    /// Whether the runtime runs as a normal user.
+    pub fn is_rootless(&self) -> bool {
+        self.uid != 0
+    }
+}

@@ -1,0 +1,114 @@
+//! The inside walk: what the container's init does with the plan. Nothing here allocates or decides.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+
+use super::fault::Injected;
+use super::frame::{Frame, SIZE};
+use super::{Fault, Plan, Slot, Slots, Step};
+use crate::sys::mem::{Shared, monotonic_ns};
+use crate::sys::{channel, process};
+
+/// What inside steps work on.
+pub struct Init<'a> {
+    /// The descriptors of the plan.
+    pub slots: Slots,
+    channel: BorrowedFd<'a>,
+    /// After the wait for `start` nobody listens on the channel: faults go into the exec fifo.
+    started: Option<Slot>,
+    /// Where the step being run stands in the list.
+    step: u32,
+    end: u32,
+    /// `HOME=…`, looked up in the image when the plan found none.
+    pub home: [u8; 4096],
+    /// Which of the program's candidates was found.
+    pub program: usize,
+    /// Whether the working directory has been reached.
+    pub has_cwd: bool,
+}
+
+impl<'a> Init<'a> {
+    /// The inside actor at the start of its walk.
+    pub fn new(slots: Slots, channel: BorrowedFd<'a>) -> Init<'a> {
+        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096], program: 0, has_cwd: false }
+    }
+
+    /// From now on faults are reported through the exec fifo, as `start` is the one that waits.
+    pub fn report_to(&mut self, fifo: Slot) {
+        self.started = Some(fifo);
+    }
+
+    /// Tells the runtime that everything has been done and the program is about to be executed.
+    ///
+    /// # Errors
+    /// EPIPE when the runtime has died.
+    pub fn about_to_exec(&self) -> Result<(), Errno> {
+        if self.started.is_some() {
+            return Ok(());
+        }
+        channel::send(self.channel, &Frame::Done(self.end).encode())
+    }
+
+    fn report(&self, frame: Frame) -> Result<(), Errno> {
+        match self.started {
+            None => channel::send(self.channel, &frame.encode()),
+            Some(fifo) => crate::sys::fd::write_once(self.slots.get(fifo)?, &frame.encode()),
+        }
+    }
+}
+
+/// Waits until it is this side's turn. End of file means that the runtime has died: then so does init.
+fn wait_for_turn(channel: BorrowedFd<'_>) {
+    let mut bytes = [0; SIZE];
+    match channel::recv(channel, &mut bytes) {
+        Ok(SIZE) => {}
+        _ => process::exit(1),
+    }
+}
+
+/// Walks the list; never returns, as the last step executes the program.
+pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: Option<Injected>) -> ! {
+    init.end = plan.steps.len() as u32;
+    // Modes of device nodes and mount points are meant as they are written; the process gets its own mask later.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let mut mine = false;
+    for (index, step) in plan.steps.iter().enumerate() {
+        match step {
+            Step::Outside(_) => {
+                if mine && init.report(Frame::Done(index as u32)).is_err() {
+                    process::exit(1);
+                }
+                mine = false;
+            }
+            Step::Inside(step) => {
+                if !mine {
+                    wait_for_turn(init.channel);
+                    mine = true;
+                }
+                init.step = index as u32;
+                let begin = trace.map(|_| monotonic_ns());
+                let failed = injected == Some(Injected::Fail(plan.before.len() + index));
+                let result = if failed { Err(Fault::from(Errno::EUCLEAN)) } else { step.run(init) };
+                if let (Some(trace), Some(begin)) = (trace, begin) {
+                    store(trace, plan.before.len() + index, begin);
+                }
+                if let Err(fault) = result {
+                    let _ = init.report(Frame::Fault(index as u32, fault));
+                    process::exit(1);
+                }
+            }
+        }
+    }
+    // Only a plan without a program gets here; every real plan ends in an exec step.
+    process::exit(0)
+}
+
+/// Notes when a step began and ended.
+pub(super) fn store(trace: &Shared, step: usize, begin: u64) {
+    if let [first, second, ..] = trace.values().get(step * 2..).unwrap_or_default() {
+        first.store(begin, Ordering::Relaxed);
+        second.store(monotonic_ns(), Ordering::Relaxed);
+    }
+}

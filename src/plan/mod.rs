@@ -1,0 +1,214 @@
+//! One plan, two actors: everything that a command will do, decided before the clone, in order, and by whom.
+//!
+//! A [`Step`] is done outside by the runtime (std, allocation, rich errors) or inside by the
+//! container's first process (system calls on prepared data). Both hold the same list after the
+//! clone and walk it; the only message is a small [`frame::Frame`] when a turn ends. A failure
+//! inside is an index into the list, so its words come from the step itself, in the runtime.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Result, errno_text};
+
+pub mod fault;
+pub mod frame;
+pub mod init;
+pub mod show;
+pub mod trace;
+pub mod walk;
+
+pub use init::Init;
+pub use walk::Runtime;
+
+/// A step of the runtime process. `Display` is a gerund: `joining cgroup "/x"`.
+pub trait Outside: fmt::Display {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Why it could not be done; the walk adds the step's own words in front.
+    fn run(&self, runtime: &mut Runtime) -> Result<()>;
+}
+
+/// A step of the container's init. `Display` is a gerund: `mounting "proc" to rootfs at "/proc"`.
+pub trait Inside: fmt::Display {
+    /// Does it, without allocating.
+    ///
+    /// # Errors
+    /// The errno, and a detail that `explain` can put into words.
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault>;
+
+    /// Why it failed, in words; run in the runtime, where allocation is allowed.
+    fn explain(&self, fault: Fault) -> String {
+        errno_text(fault.errno)
+    }
+
+    /// The whole message, for the few steps whose wording callers match.
+    fn message(&self, fault: Fault) -> String {
+        format!("error {self}: {}", self.explain(fault))
+    }
+}
+
+/// How an inside step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The system call's errno.
+    pub errno: Errno,
+    /// Which part of the step failed; its meaning is the step's.
+    pub detail: u64,
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Fault {
+        Fault { errno, detail: 0 }
+    }
+}
+
+impl Fault {
+    /// A fault of the part `detail` of a step.
+    pub fn at(detail: u64) -> impl Fn(Errno) -> Fault {
+        move |errno| Fault { errno, detail }
+    }
+}
+
+/// One entry of the list.
+pub enum Step {
+    /// Done by the runtime.
+    Outside(Box<dyn Outside>),
+    /// Done by the container's init.
+    Inside(Box<dyn Inside>),
+}
+
+/// A place for a descriptor that one step opens and another uses. The clone copies all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// The descriptors of a plan, by [`Slot`].
+#[derive(Debug, Default)]
+pub struct Slots(Vec<Option<OwnedFd>>);
+
+impl Slots {
+    /// Empty places for `count` slots.
+    pub fn new(count: usize) -> Slots {
+        Slots((0..count).map(|_| None).collect())
+    }
+
+    /// The descriptor, or EBADF when no step has opened it.
+    pub fn get(&self, slot: Slot) -> std::result::Result<BorrowedFd<'_>, Errno> {
+        self.0.get(slot.0).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::EBADF)
+    }
+
+    /// Puts a descriptor there; the former one is closed.
+    pub fn put(&mut self, slot: Slot, fd: OwnedFd) {
+        if let Some(place) = self.0.get_mut(slot.0) {
+            *place = Some(fd);
+        }
+    }
+
+    /// Takes it out.
+    pub fn take(&mut self, slot: Slot) -> Option<OwnedFd> {
+        self.0.get_mut(slot.0).and_then(Option::take)
+    }
+}
+
+/// How the container's first process is made.
+#[derive(Debug, Default)]
+pub struct Spawn {
+    /// CLONE_NEW* of the new namespaces.
+    pub flags: u64,
+    /// The v2 cgroup to be born in.
+    pub cgroup: Option<Slot>,
+    /// Namespaces of existing containers that only children can enter (pid), with their CLONE_NEW* flag.
+    pub for_children: Vec<(Slot, i32)>,
+    /// A user namespace to enter first: a go-between enters it and clones from there with CLONE_PARENT.
+    pub through_user: Option<Slot>,
+    /// Whether /proc/PID of the new process is hidden from the container's processes from its first moment.
+    pub hidden: bool,
+}
+
+/// Everything that will be done.
+#[derive(Default)]
+pub struct Plan {
+    before: Vec<Box<dyn Outside>>,
+    /// The clone.
+    pub spawn: Spawn,
+    steps: Vec<Step>,
+    slots: usize,
+    /// Things that the user should know, printed as warnings when the plan runs and by the dry run.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_string())
+    }
+}
+
+impl Plan {
+    /// An empty plan.
+    pub fn new() -> Plan {
+        Plan::default()
+    }
+
+    /// A place for a descriptor.
+    pub fn slot(&mut self) -> Slot {
+        self.slots += 1;
+        Slot(self.slots - 1)
+    }
+
+    /// Adds a step of the runtime before the clone.
+    pub fn before(&mut self, step: impl Outside + 'static) {
+        self.before.push(Box::new(step));
+    }
+
+    /// Adds a step of the runtime after the clone.
+    pub fn outside(&mut self, step: impl Outside + 'static) {
+        self.steps.push(Step::Outside(Box::new(step)));
+    }
+
+    /// Adds a step of the container's init.
+    pub fn inside(&mut self, step: impl Inside + 'static) {
+        self.steps.push(Step::Inside(Box::new(step)));
+    }
+
+    /// Something that is odd but no error.
+    pub fn warn(&mut self, message: impl Into<String>) {
+        self.warnings.push(message.into());
+    }
+
+    /// How many steps there are, before and after the clone.
+    pub fn len(&self) -> usize {
+        self.before.len() + self.steps.len()
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Two ways to do one thing: the second is tried where the first fails with one of these errnos.
+pub struct Either<A, B> {
+    /// Tried first.
+    pub first: A,
+    /// Tried when the first failed with one of `on`.
+    pub second: B,
+    /// The errnos that mean "not here".
+    pub on: &'static [Errno],
+}
+
+impl<A: fmt::Display, B: fmt::Display> fmt::Display for Either<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (or {})", self.first, self.second)
+    }
+}
+
+impl<A: Inside, B: Inside> Inside for Either<A, B> {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        match self.first.run(init) {
+            Err(fault) if self.on.contains(&fault.errno) => self.second.run(init),
+            other => other,
+        }
+    }
+}

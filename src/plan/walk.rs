@@ -1,0 +1,326 @@
+//! The outside walk: the runtime does its steps, hands over the turn, and words the errors of both sides.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::anyhow;
+use nix::errno::Errno;
+
+use super::fault::{Injected, injected};
+use super::frame::{Frame, SIZE};
+use super::init::{self, Init};
+use super::trace::Trace;
+use super::{Fault, Outside, Plan, Slots, Spawn, Step};
+use crate::error::{self, Detail, Detailed, Result, Why, one_line};
+use crate::sys::clone::{Cloned, clone3};
+use crate::sys::process::{self, Exit};
+use crate::sys::{alloc, channel, fd, ns};
+
+/// The container's first process as its parent sees it.
+#[derive(Debug)]
+pub struct Child {
+    /// To be printed and recorded only; signals go through the pidfd.
+    pub pid: i32,
+    /// The process itself.
+    pub pidfd: OwnedFd,
+}
+
+/// What outside steps work on.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    /// The descriptors of the plan.
+    pub slots: Slots,
+    child: Option<Child>,
+    /// Where the master of the terminal arrives, for a `run` or `exec` in the foreground.
+    pub terminal: Option<OwnedFd>,
+    /// How init died, when it did.
+    pub died: Option<Exit>,
+}
+
+impl Runtime {
+    /// The container's first process.
+    ///
+    /// # Errors
+    /// Before the clone there is none.
+    pub fn child(&self) -> Result<&Child> {
+        self.child.as_ref().ok_or_else(|| anyhow!("the container's process has not been made yet"))
+    }
+
+    /// Gives the process away to the caller.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+}
+
+/// Whether the walk waits for the program to be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// `run` and `exec`: until execve has happened or failed.
+    Executed,
+    /// `create`: init waits for `start`; the last outside step is the end.
+    Waiting,
+}
+
+impl Plan {
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// The failed step in its own words. The caller undoes what the record names.
+    pub fn execute(&self, runtime: &mut Runtime, ending: Ending, trace: &mut Trace) -> Result<()> {
+        let injected = injected();
+        runtime.slots = Slots::new(self.slots);
+        let mut clock = trace.start(self.len())?;
+        for (index, step) in self.before.iter().enumerate() {
+            act(step.as_ref(), runtime, index, injected, &mut clock)?;
+        }
+        let (ours, theirs) = channel::pair().why(|| "making the channel to the container's init")?;
+        let child = spawn(self, runtime, &ours, &theirs, clock.shared(), injected)
+            .map_err(|e| e.context("unable to start container process"))?;
+        drop(theirs);
+        clock.spawned();
+        runtime.child = Some(child);
+        let result = self.walk(runtime, ours.as_fd(), ending, &mut clock, injected);
+        clock.finish(self, trace)?;
+        result
+    }
+
+    fn walk(
+        &self,
+        runtime: &mut Runtime,
+        channel: BorrowedFd<'_>,
+        ending: Ending,
+        clock: &mut super::trace::Clock,
+        injected: Option<Injected>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while let Some(step) = self.steps.get(at) {
+            match step {
+                Step::Outside(step) => {
+                    act(step.as_ref(), runtime, self.before.len() + at, injected, clock)?;
+                    at += 1;
+                }
+                Step::Inside(_) => {
+                    let turn = self.steps.iter().skip(at).position(|s| matches!(s, Step::Outside(_)));
+                    let end = turn.map_or(self.steps.len(), |n| at + n);
+                    for index in at..end {
+                        kill_here(self.before.len() + index, injected);
+                    }
+                    if let Err(errno) = channel::send(channel, &Frame::Go(at as u32).encode())
+                        && errno != Errno::EPIPE
+                    {
+                        return Err(errno).why(|| "telling the container's init to go on");
+                    }
+                    if end == self.steps.len() && ending == Ending::Waiting {
+                        return Ok(());
+                    }
+                    self.wait_for(end, at, runtime, channel)?;
+                    at = end;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until init has come to step `end`; at the end of the list, until execve closed the channel.
+    fn wait_for(&self, end: usize, begin: usize, runtime: &mut Runtime, channel: BorrowedFd<'_>) -> Result<()> {
+        let mut bytes = [0; SIZE];
+        let mut about_to_exec = false;
+        loop {
+            let got = match channel::recv(channel, &mut bytes) {
+                // An unread message in a closed socket's queue resets the connection.
+                Err(Errno::ECONNRESET) => 0,
+                other => other.why(|| "hearing from the container's init")?,
+            };
+            if got == 0 {
+                return if about_to_exec { Ok(()) } else { Err(self.died(begin, runtime)) };
+            }
+            match Frame::decode(bytes.get(..got).unwrap_or_default()) {
+                Some(Frame::Done(step)) if step as usize == end && end < self.steps.len() => return Ok(()),
+                Some(Frame::Done(step)) if step as usize == end => about_to_exec = true,
+                Some(Frame::Fault(step, fault)) => return Err(self.fault(step as usize, fault)),
+                _ => return Err(anyhow!("the container's init sent a message that is none")),
+            }
+        }
+    }
+
+    /// The words for a fault inside.
+    pub fn fault(&self, step: usize, fault: Fault) -> anyhow::Error {
+        let Some(Step::Inside(step)) = self.steps.get(step) else {
+            return anyhow!("the container's init failed at an unknown step: {}", error::errno_text(fault.errno));
+        };
+        let detail = Detail { code: "step-failed", phase: "inside", step: step.to_string(), hint: String::new() };
+        let message = step.message(fault);
+        anyhow::Error::new(Detailed { message, detail, errno: Some(fault.errno) })
+            .context("error during container init")
+            .context("unable to start container process")
+    }
+
+    fn died(&self, begin: usize, runtime: &mut Runtime) -> anyhow::Error {
+        let how = runtime.child.as_ref().and_then(|child| process::wait(child.pidfd.as_fd(), 0).ok().flatten());
+        runtime.died = how;
+        let words = match how {
+            Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            Some(Exit::Status(status)) => format!("exited with status {status}"),
+            None => "has gone".into(),
+        };
+        let step = match self.steps.get(begin) {
+            Some(Step::Inside(step)) => step.to_string(),
+            _ => String::new(),
+        };
+        let message = format!("the container's init {words}, at the step {step} or later");
+        let detail = Detail { code: "init-died", phase: "inside", step, hint: String::new() };
+        anyhow::Error::new(Detailed { message, detail, errno: None }).context("unable to start container process")
+    }
+}
+
+fn kill_here(step: usize, injected: Option<Injected>) {
+    if injected == Some(Injected::Kill(step)) {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+fn act(
+    step: &dyn Outside,
+    runtime: &mut Runtime,
+    index: usize,
+    injected: Option<Injected>,
+    clock: &mut super::trace::Clock,
+) -> Result<()> {
+    kill_here(index, injected);
+    let begin = clock.now();
+    let result = if injected == Some(Injected::Fail(index)) {
+        Err(anyhow::Error::new(error::Sys(Errno::EUCLEAN)))
+    } else {
+        step.run(runtime)
+    };
+    clock.note(index, begin);
+    result.map_err(|e| {
+        let detail = Detail { code: "step-failed", phase: "outside", step: step.to_string(), hint: String::new() };
+        let message = format!("error {step}: {}", one_line(&e));
+        anyhow::Error::new(Detailed { message, detail, errno: error::errno_of(&e) })
+            .context("unable to start container process")
+    })
+}
+
+/// Makes the container's first process. Only the parent returns.
+fn spawn(
+    plan: &Plan,
+    runtime: &mut Runtime,
+    ours: &OwnedFd,
+    theirs: &OwnedFd,
+    trace: Option<&crate::sys::mem::Shared>,
+    injected: Option<Injected>,
+) -> Result<Child> {
+    let Spawn { flags, cgroup, for_children, through_user, hidden } = &plan.spawn;
+    if *hidden {
+        process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
+    }
+    let cgroup = cgroup.map(|slot| runtime.slots.get(slot)).transpose().why(|| "placing the process")?;
+    let own = match through_user {
+        None => enter_for_children(for_children, runtime)?,
+        Some(_) => Vec::new(),
+    };
+    let cloned = match through_user {
+        None => clone3(*flags, cgroup).why(|| "cloning the container's process")?,
+        Some(slot) => {
+            let user = runtime.slots.get(*slot).why(|| "joining the user namespace")?;
+            match clone3(0, cgroup).why(|| "cloning the go-between of the user namespace")? {
+                Cloned::Child => {
+                    alloc::forbid();
+                    go_between(user, &plan.spawn, &runtime.slots, theirs.as_fd())
+                }
+                Cloned::Parent(_, pidfd) => sibling(ours.as_fd(), pidfd.as_fd())?,
+            }
+        }
+    };
+    match cloned {
+        Cloned::Child => become_init(plan, &mut runtime.slots, ours, theirs, trace, injected),
+        Cloned::Parent(pid, pidfd) => {
+            if *hidden {
+                // The child has its own copy of the flag; the runtime itself is not in the container's pid namespace.
+                process::set_dumpable(1).why(|| "showing the runtime again")?;
+            }
+            for (fd, kind) in own {
+                ns::setns(fd.as_fd(), kind).why(|| "returning to the runtime's own namespaces")?;
+            }
+            Ok(Child { pid, pidfd })
+        }
+    }
+}
+
+/// Enters the namespaces that only children can be born in; gives back the way out.
+fn enter_for_children(list: &[(super::Slot, i32)], runtime: &Runtime) -> Result<Vec<(OwnedFd, i32)>> {
+    let mut own = Vec::new();
+    for (slot, kind) in list {
+        let path = own_namespace(*kind);
+        own.push((fd::open(path, libc::O_RDONLY, 0).why(|| "opening the runtime's own namespace")?, *kind));
+        let target = runtime.slots.get(*slot).why(|| "joining a namespace")?;
+        ns::setns(target, *kind).why(|| "joining a namespace")?;
+    }
+    Ok(own)
+}
+
+/// The child that enters an existing user namespace, clones init from there as its sibling, and ends.
+fn go_between(user: BorrowedFd<'_>, spawn: &Spawn, slots: &Slots, channel: BorrowedFd<'_>) -> Cloned {
+    let enter = || {
+        ns::setns(user, libc::CLONE_NEWUSER)?;
+        for (slot, kind) in &spawn.for_children {
+            ns::setns(slots.get(*slot)?, *kind)?;
+        }
+        clone3(spawn.flags | libc::CLONE_PARENT as u64, None)
+    };
+    match enter() {
+        Ok(Cloned::Child) => Cloned::Child,
+        Ok(Cloned::Parent(pid, pidfd)) => {
+            let _ = channel::send_fd(channel, &Frame::Pid(pid).encode(), pidfd.as_fd());
+            process::exit(0)
+        }
+        Err(errno) => {
+            let _ = channel::send(channel, &Frame::Fault(0, Fault::from(errno)).encode());
+            process::exit(1)
+        }
+    }
+}
+
+/// The process that the go-between made; reaps the go-between.
+fn sibling(channel: BorrowedFd<'_>, go_between: BorrowedFd<'_>) -> Result<Cloned> {
+    let mut bytes = [0; SIZE];
+    let pidfd = channel::recv_fd(channel, &mut bytes).why(|| "hearing from the go-between")?;
+    process::wait(go_between, 0).why(|| "waiting for the go-between")?;
+    match (pidfd, Frame::decode(&bytes)) {
+        // The pid in the frame is the go-between's view, which differs in a joined pid namespace.
+        (Some(pidfd), Some(Frame::Pid(_))) => {
+            let pid = process::pid_of(pidfd.as_fd()).why(|| "asking for the container's pid")?;
+            Ok(Cloned::Parent(pid, pidfd))
+        }
+        (_, Some(Frame::Fault(_, fault))) => Err(fault.errno).why(|| "joining the user namespace"),
+        _ => Err(anyhow!("the go-between of the user namespace died")),
+    }
+}
+
+fn become_init(
+    plan: &Plan,
+    slots: &mut Slots,
+    ours: &OwnedFd,
+    theirs: &OwnedFd,
+    trace: Option<&crate::sys::mem::Shared>,
+    injected: Option<Injected>,
+) -> ! {
+    alloc::forbid();
+    // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
+    if fd::close_early(ours).is_err() {
+        process::exit(1);
+    }
+    let mut init = Init::new(std::mem::take(slots), theirs.as_fd());
+    init::walk(plan, &mut init, trace, injected)
+}
+
+fn own_namespace(kind: i32) -> &'static std::ffi::CStr {
+    match kind {
+        libc::CLONE_NEWPID => c"/proc/self/ns/pid",
+        libc::CLONE_NEWNET => c"/proc/self/ns/net",
+        libc::CLONE_NEWUTS => c"/proc/self/ns/uts",
+        libc::CLONE_NEWIPC => c"/proc/self/ns/ipc",
+        libc::CLONE_NEWCGROUP => c"/proc/self/ns/cgroup",
+        _ => c"/proc/self/ns/time",
+    }
+}

@@ -1,0 +1,283 @@
+//! What is executed: config.md#process (`args`, `env`, `cwd`), and the end of the walk.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+
+use crate::error::{Result, errno_text};
+use crate::plan::{Fault, Init, Inside, Plan, Slot};
+use crate::sys::process::Strings;
+use crate::sys::{fd, process};
+
+/// The program, its arguments and environment, prepared for execve(2).
+pub struct Program {
+    name: String,
+    /// `name` itself when it has a slash, else its places in PATH.
+    candidates: Vec<CString>,
+    argv: Strings,
+    env: Strings,
+    /// Whether the environment needs a HOME from the image.
+    pub needs_home: bool,
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Program {
+    /// Prepares `args` and `env`; of a variable that stands twice the last wins.
+    ///
+    /// # Errors
+    /// No arguments, or NUL bytes.
+    pub fn new(args: &[String], env: &[String]) -> Result<Program> {
+        let Some(name) = args.first() else { bail!("config.json: process.args is empty") };
+        let c = |field: &str, list: &[String]| {
+            let one = |(index, text): (usize, &String)| {
+                CString::new(text.as_str()).map_err(|_| anyhow!("config.json: process.{field}[{index}] contains a NUL byte"))
+            };
+            list.iter().enumerate().map(one).collect::<Result<Vec<_>>>()
+        };
+        let env = last_of_each(env);
+        let value = |key: &str| env.iter().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let candidates = if name.contains('/') {
+            vec![CString::new(name.as_str())?]
+        } else {
+            let dirs = value("PATH").unwrap_or(DEFAULT_PATH).split(':');
+            let dirs = dirs.map(|dir| if dir.is_empty() { "." } else { dir });
+            dirs.map(|dir| CString::new(format!("{dir}/{name}"))).collect::<std::result::Result<_, _>>()?
+        };
+        let needs_home = value("HOME").is_none_or(str::is_empty);
+        let strings: Vec<String> = env.iter().filter(|pair| !needs_home || !pair.starts_with("HOME=")).cloned().collect();
+        let strings = c("env", &strings)?;
+        let env = if needs_home { Strings::with_room(strings) } else { Strings::new(strings) };
+        Ok(Program { name: name.clone(), candidates, argv: Strings::new(c("args", args)?), env, needs_home })
+    }
+}
+
+/// The environment with earlier duplicates taken out.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let mut kept: Vec<String> = Vec::with_capacity(env.len());
+    let mut seen = std::collections::HashMap::new();
+    for pair in env {
+        match seen.get(&key(pair)) {
+            Some(&at) => {
+                if let Some(place) = kept.get_mut::<usize>(at) {
+                    place.clone_from(pair);
+                }
+            }
+            None => {
+                seen.insert(key(pair), kept.len());
+                kept.push(pair.clone());
+            }
+        }
+    }
+    kept
+}
+
+/// Whose rights reach the working directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// The container's root, before the user changes: the directory is made where missing, and a refusal is not final.
+    Root,
+    /// The process's user, where root was refused (a file system that squashes root).
+    User,
+}
+
+/// Adds the change into the working directory.
+///
+/// # Errors
+/// A NUL byte.
+pub fn plan_cwd(cwd: &std::path::Path, who: As, plan: &mut Plan) -> Result<()> {
+    let text = cwd.to_string_lossy();
+    let c = |text: &str| CString::new(text).map_err(|_| anyhow!("config.json: process.cwd contains a NUL byte"));
+    let mut prefixes = Vec::new();
+    for (at, _) in text.match_indices('/').skip(1) {
+        prefixes.push(c(text.get(..at).unwrap_or_default())?);
+    }
+    prefixes.push(c(&text)?);
+    plan.inside(ChangeDirectory { path: c(&text)?, prefixes, who });
+    Ok(())
+}
+
+/// Adds the search for the program; its failure is worded as Go words it, as Docker and Podman match the words.
+pub fn plan_find(program: &std::rc::Rc<Program>, plan: &mut Plan) {
+    plan.inside(FindProgram(program.clone()));
+}
+
+/// Adds the wait for `start`.
+pub fn plan_wait(fifo: Slot, plan: &mut Plan) {
+    plan.inside(WaitForStart(fifo));
+}
+
+/// Adds the end: execve.
+pub fn plan_execute(program: std::rc::Rc<Program>, plan: &mut Plan) {
+    plan.inside(Execute(program));
+}
+
+struct ChangeDirectory {
+    path: CString,
+    prefixes: Vec<CString>,
+    who: As,
+}
+
+impl fmt::Display for ChangeDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = if self.who == As::Root { "" } else { " as the user, if root could not" };
+        write!(f, "changing to the working directory {:?}{who}", self.path)
+    }
+}
+
+impl Inside for ChangeDirectory {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        if init.has_cwd {
+            return Ok(());
+        }
+        match self.change() {
+            Err(Fault { errno: Errno::EACCES | Errno::EPERM, .. }) if self.who == As::Root => return Ok(()),
+            other => other?,
+        }
+        // A path through /proc/self/fd can lead out of the container's root.
+        if !fd::cwd_is_reachable() {
+            return Err(Fault { errno: Errno::EXDEV, detail: 1 });
+        }
+        init.has_cwd = true;
+        Ok(())
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        if fault.detail == 1 {
+            return "current working directory is outside of container mount namespace root -- possible container breakout detected".into();
+        }
+        errno_text(fault.errno)
+    }
+}
+
+impl ChangeDirectory {
+    fn change(&self) -> std::result::Result<(), Fault> {
+        match fd::chdir(&self.path) {
+            Err(Errno::ENOENT) => {
+                for prefix in &self.prefixes {
+                    match fd::mkdirat(fd::cwd(), prefix, 0o755) {
+                        Ok(()) | Err(Errno::EEXIST) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                Ok(fd::chdir(&self.path)?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+struct FindProgram(std::rc::Rc<Program>);
+
+impl fmt::Display for FindProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "looking for the program {:?}", self.0.name)
+    }
+}
+
+impl Inside for FindProgram {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let mut worst = Errno::ENOENT;
+        for (index, candidate) in self.0.candidates.iter().enumerate() {
+            match fd::check_executable(candidate) {
+                Ok(()) => {
+                    init.program = index;
+                    return Ok(());
+                }
+                Err(Errno::EACCES) => worst = Errno::EACCES,
+                Err(errno) if self.0.name.contains('/') => worst = errno,
+                Err(_) => {}
+            }
+        }
+        Err(worst.into())
+    }
+
+    fn message(&self, fault: Fault) -> String {
+        let name = &self.0.name;
+        match fault.errno {
+            Errno::ENOENT if !name.contains('/') => format!("exec: {name:?}: executable file not found in $PATH"),
+            Errno::ENOENT | Errno::ENOTDIR => format!("exec: {name:?}: stat {name}: {}", errno_text(fault.errno)),
+            errno => format!("exec: {name:?}: {}", errno_text(errno)),
+        }
+    }
+}
+
+struct WaitForStart(Slot);
+
+impl fmt::Display for WaitForStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("waiting for start")
+    }
+}
+
+impl Inside for WaitForStart {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        init.report_to(self.0);
+        let fifo = init.slots.get(self.0)?;
+        let mut byte = [0];
+        loop {
+            match nix::unistd::read(fifo, &mut byte) {
+                Ok(1) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                // The runtime holds no end any more and init's own end is read-write: this cannot be end of file.
+                _ => return Err(Errno::EIO.into()),
+            }
+        }
+    }
+}
+
+struct Execute(std::rc::Rc<Program>);
+
+impl fmt::Display for Execute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let args: Vec<_> = self.0.argv.as_slice().iter().map(|arg| arg.to_string_lossy()).collect();
+        write!(f, "executing {args:?}")
+    }
+}
+
+impl Inside for Execute {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let program = &self.0;
+        let path = program.candidates.get(init.program).ok_or(Errno::ENOENT)?;
+        process::default_signals()?;
+        init.about_to_exec()?;
+        let errno = if program.needs_home {
+            let home = CStr::from_bytes_until_nul(&init.home).unwrap_or(c"HOME=/");
+            program.env.execve_with(home, path, &program.argv)
+        } else {
+            program.env.execve(path, &program.argv)
+        };
+        Err(errno.into())
+    }
+
+    fn message(&self, fault: Fault) -> String {
+        format!("exec {}: {}", self.0.name, errno_text(fault.errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_last_of_a_duplicate_variable_wins_in_the_first_ones_place() {
+        assert_eq!(last_of_each(&strings(&["A=1", "B=2", "A=3"])), strings(&["A=3", "B=2"]));
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for_along_path() {
+        let program = Program::new(&strings(&["sh"]), &strings(&["PATH=/a::/b"])).unwrap();
+        assert_eq!(program.candidates, [c"/a/sh".to_owned(), c"./sh".to_owned(), c"/b/sh".to_owned()]);
+        assert!(program.needs_home);
+        let program = Program::new(&strings(&["/bin/sh"]), &strings(&["HOME=/x"])).unwrap();
+        assert_eq!(program.candidates, [c"/bin/sh".to_owned()]);
+        assert!(!program.needs_home);
+    }
+}

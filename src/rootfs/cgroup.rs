@@ -1,0 +1,208 @@
+//! `mounts` of type `cgroup` and `cgroup2`: config-linux.md#cgroup-mount-types, cgroup_namespaces(7).
+//!
+//! On a v2 host both mean the one hierarchy. On a v1 host a `cgroup` mount is a tmpfs with one mount
+//! for each hierarchy: new ones in a cgroup namespace, binds of the container's own cgroups without.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
+
+use anyhow::anyhow;
+use nix::errno::Errno;
+
+use super::dest::Dest;
+use super::mount::{Entry, clone_tree, set_read_only};
+use crate::error::Result;
+use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
+use crate::sys::fd;
+use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount};
+
+/// Where the container's cgroups are on the host.
+#[derive(Debug, Clone, Default)]
+pub struct Hierarchies {
+    /// The directory of its v2 cgroup, where the host has v2 alone.
+    pub unified: Option<CString>,
+    /// One for each v1 hierarchy.
+    pub v1: Vec<V1>,
+}
+
+/// One v1 hierarchy.
+#[derive(Debug, Clone)]
+pub struct V1 {
+    /// The name of its directory, such as `cpu,cpuacct` or `systemd`.
+    pub name: String,
+    /// What a mount of it is given as data, such as `cpu,cpuacct` or `none,name=systemd`.
+    pub data: String,
+    /// The directory of the container's cgroup on the host.
+    pub path: String,
+}
+
+/// Adds the steps for one cgroup mount.
+///
+/// # Errors
+/// Names with NUL bytes.
+pub fn plan(entry: &Entry<'_>, hierarchies: &Hierarchies, own_namespace: bool, rootfs: Slot, plan: &mut Plan) -> Result<()> {
+    let dest = entry.dest.clone();
+    let flags = entry.options.flags;
+    if let Some(path) = &hierarchies.unified {
+        let first = MountUnified { dest: dest.clone(), flags, rootfs };
+        let attributes = entry.options.attributes();
+        let second = BindCgroup { path: path.clone(), dest, attributes, rootfs };
+        // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
+        plan.inside(Either { first, second, on: &[Errno::EPERM, Errno::EBUSY] });
+        return Ok(());
+    }
+    plan.inside(MountCgroupDirectory { dest: dest.clone(), flags: flags & !libc::MS_RDONLY, rootfs });
+    let c = |text: &str| CString::new(text).map_err(|_| anyhow!("a cgroup hierarchy has a NUL byte in its name"));
+    for v1 in &hierarchies.v1 {
+        let below = Dest::new("mounts", &format!("{}/{}", dest.as_str(), v1.name))?;
+        if own_namespace {
+            plan.inside(MountHierarchy { data: c(&v1.data)?, dest: below, flags, rootfs });
+        } else {
+            plan.inside(BindCgroup { path: c(&v1.path)?, dest: below, attributes: entry.options.attributes(), rootfs });
+        }
+        // Programs look for each controller by its own name.
+        let names: Vec<_> = v1.name.split(',').collect();
+        if names.len() > 1 {
+            let links = names.iter().map(|name| c(name)).collect::<Result<Vec<_>>>()?;
+            plan.inside(LinkControllers { target: c(&v1.name)?, links, dest: dest.clone(), rootfs });
+        }
+    }
+    if entry.options.is_read_only() {
+        plan.inside(ReadOnlyDirectory { dest, rootfs });
+    }
+    Ok(())
+}
+
+struct MountUnified {
+    dest: Dest,
+    flags: u64,
+    rootfs: Slot,
+}
+
+impl fmt::Display for MountUnified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting \"cgroup\" to rootfs at {}", self.dest)
+    }
+}
+
+impl Inside for MountUnified {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        fd::fchdir(dest.as_fd())?;
+        Ok(mount(Some(c"cgroup"), c".", Some(c"cgroup2"), self.flags, None)?)
+    }
+}
+
+struct MountCgroupDirectory {
+    dest: Dest,
+    flags: u64,
+    rootfs: Slot,
+}
+
+impl fmt::Display for MountCgroupDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting a directory of cgroup hierarchies to rootfs at {}", self.dest)
+    }
+}
+
+impl Inside for MountCgroupDirectory {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        fd::fchdir(dest.as_fd())?;
+        Ok(mount(Some(c"tmpfs"), c".", Some(c"tmpfs"), self.flags, Some(c"mode=755"))?)
+    }
+}
+
+struct MountHierarchy {
+    data: CString,
+    dest: Dest,
+    flags: u64,
+    rootfs: Slot,
+}
+
+impl fmt::Display for MountHierarchy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting \"cgroup\" ({}) to rootfs at {}", self.data.to_string_lossy(), self.dest)
+    }
+}
+
+impl Inside for MountHierarchy {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        fd::fchdir(dest.as_fd())?;
+        Ok(mount(Some(c"cgroup"), c".", Some(c"cgroup"), self.flags, Some(&self.data))?)
+    }
+}
+
+struct BindCgroup {
+    path: CString,
+    dest: Dest,
+    attributes: MountAttr,
+    rootfs: Slot,
+}
+
+impl fmt::Display for BindCgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting {:?} to rootfs at {}", self.path, self.dest)
+    }
+}
+
+impl Inside for BindCgroup {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let tree = clone_tree(fd::cwd(), &self.path, true)?;
+        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        match mount_setattr(tree.as_fd(), self.attributes, libc::AT_RECURSIVE, None) {
+            Err(Errno::ENOSYS) if self.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 => {
+                move_mount(tree.as_fd(), dest.as_fd())?;
+                Ok(set_read_only(tree.as_fd())?)
+            }
+            Ok(()) | Err(Errno::ENOSYS) => Ok(move_mount(tree.as_fd(), dest.as_fd())?),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+struct LinkControllers {
+    target: CString,
+    links: Vec<CString>,
+    dest: Dest,
+    rootfs: Slot,
+}
+
+impl fmt::Display for LinkControllers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "linking cgroup controllers to {:?}", self.target)
+    }
+}
+
+impl Inside for LinkControllers {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let dir = self.dest.open(init.slots.get(self.rootfs)?)?;
+        for link in &self.links {
+            match fd::symlinkat(&self.target, dir.as_fd(), link) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct ReadOnlyDirectory {
+    dest: Dest,
+    rootfs: Slot,
+}
+
+impl fmt::Display for ReadOnlyDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making {} read-only", self.dest)
+    }
+}
+
+impl Inside for ReadOnlyDirectory {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let mounted = self.dest.open(init.slots.get(self.rootfs)?)?;
+        Ok(set_read_only(mounted.as_fd())?)
+    }
+}

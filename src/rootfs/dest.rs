@@ -1,0 +1,200 @@
+//! A path inside the container: never joined to the rootfs, always resolved by the kernel below its descriptor.
+//!
+//! Meets CVE-2019-16884, CVE-2021-30465, CVE-2023-27561 and their kin: a path that is resolved
+//! twice can be swapped in between. A `Dest` is opened once, and what is done goes through the descriptor.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+
+use crate::error::Result;
+use crate::sys::{self, fd, root};
+
+/// A cleaned path below the container's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dest {
+    shown: String,
+    path: CString,
+    prefixes: Vec<Prefix>,
+}
+
+/// One directory on the way, as a path from the root and as a name in its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Prefix {
+    path: CString,
+    name: CString,
+}
+
+impl Dest {
+    /// Cleans `path` as an absolute path of the container: `.`, `..` and double slashes are gone afterwards.
+    ///
+    /// # Errors
+    /// An empty path or one with a NUL byte; `json` names it in the message.
+    pub fn new(json: &str, path: &str) -> Result<Dest> {
+        if path.is_empty() {
+            bail!("config.json: {json} is empty");
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for name in path.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"));
+        let mut prefixes = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let path = names.get(..=index).unwrap_or_default().join("/");
+            prefixes.push(Prefix { path: c(path)?, name: c((*name).to_owned())? });
+        }
+        let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
+        Ok(Dest { shown: format!("/{}", names.join("/")), path: c(path)?, prefixes })
+    }
+
+    /// The path as the container sees it.
+    pub fn as_str(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether this is the container's root itself.
+    pub fn is_root(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
+    /// The last name, and the directory it stands in.
+    pub fn split(&self) -> Option<(Dest, CString)> {
+        let (last, prefixes) = self.prefixes.split_last()?;
+        let path = prefixes.last().map_or_else(|| c".".to_owned(), |p| p.path.clone());
+        let shown = format!("/{}", path.to_string_lossy().trim_start_matches('.'));
+        Some((Dest { shown, path, prefixes: prefixes.to_vec() }, last.name.clone()))
+    }
+
+    /// Opens what is there with O_PATH; symbolic links resolve inside the container.
+    pub fn open(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        root::openat2(rootfs, &self.path, libc::O_PATH, 0, root::IN_ROOT)
+    }
+
+    /// As [`Dest::open`], but no name on the way may be a symbolic link: for procfs and sysfs (CVE-2023-27561).
+    pub fn open_without_links(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        let resolve = root::IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+        root::openat2(rootfs, &self.path, libc::O_PATH | libc::O_DIRECTORY, 0, resolve)
+    }
+
+    /// Opens the directory, made with its parents where missing.
+    pub fn make_dir(&self, rootfs: BorrowedFd<'_>, mode: libc::mode_t) -> sys::Result<OwnedFd> {
+        match self.open_dir(rootfs) {
+            Err(Errno::ENOENT) => {}
+            other => return other,
+        }
+        let mut parent: Option<OwnedFd> = None;
+        for prefix in &self.prefixes {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            let opened = match root::openat2(rootfs, &prefix.path, flags, 0, root::IN_ROOT) {
+                Err(Errno::ENOENT) => {
+                    let dir = parent.as_ref().map_or(rootfs, AsFd::as_fd);
+                    make_dir_at(dir, &prefix.name, mode)?
+                }
+                other => other?,
+            };
+            parent = Some(opened);
+        }
+        self.open_dir(rootfs)
+    }
+
+    fn open_dir(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        root::openat2(rootfs, &self.path, libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT)
+    }
+
+    /// Opens what is there, or an empty file made for the purpose, as a place to mount a file on.
+    pub fn make_file(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        match self.open(rootfs) {
+            Err(Errno::ENOENT) => {}
+            other => return other,
+        }
+        let Some(last) = self.prefixes.last() else { return Err(Errno::EISDIR) };
+        let parent = self.make_parent(rootfs)?;
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+        match fd::openat(parent.as_fd(), &last.name, flags, 0o755) {
+            Ok(_) => self.open(rootfs),
+            // A symbolic link that points nowhere: its target is not ours to invent.
+            Err(Errno::EEXIST) => Err(Errno::ENOENT),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens the directory that the last name stands in, made where missing.
+    pub fn make_parent(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        let mut parent: Option<OwnedFd> = None;
+        let parents = self.prefixes.split_last().map(|(_, rest)| rest).unwrap_or_default();
+        for prefix in parents {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            let opened = match root::openat2(rootfs, &prefix.path, flags, 0, root::IN_ROOT) {
+                Err(Errno::ENOENT) => {
+                    let dir = parent.as_ref().map_or(rootfs, AsFd::as_fd);
+                    make_dir_at(dir, &prefix.name, 0o755)?
+                }
+                other => other?,
+            };
+            parent = Some(opened);
+        }
+        match parent {
+            Some(parent) => Ok(parent),
+            None => root::openat2(rootfs, c".", libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT),
+        }
+    }
+}
+
+/// Makes and opens one directory; the open refuses a link that was put in its place meanwhile.
+fn make_dir_at(dir: BorrowedFd<'_>, name: &CString, mode: libc::mode_t) -> sys::Result<OwnedFd> {
+    match fd::mkdirat(dir, name, mode) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    match fd::openat(dir, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0) {
+        // A symbolic link that points nowhere: its target is not ours to invent.
+        Err(Errno::ENOTDIR | Errno::ELOOP) => Err(Errno::ENOENT),
+        other => other,
+    }
+}
+
+impl fmt::Display for Dest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dest(path: &str) -> Dest {
+        Dest::new("mounts[0].destination", path).unwrap()
+    }
+
+    #[test]
+    fn a_destination_is_cleaned_and_cannot_climb() {
+        assert_eq!(dest("/a//b/./c").as_str(), "/a/b/c");
+        assert_eq!(dest("../../etc").as_str(), "/etc");
+        assert_eq!(dest("/a/../..").as_str(), "/");
+        assert!(Dest::new("x", "").is_err());
+        assert!(Dest::new("x", "a\0b").is_err());
+    }
+
+    #[test]
+    fn directories_are_made_below_the_root_and_links_stay_inside() {
+        let temp = std::env::temp_dir().join(format!("orlop-dest-{}", std::process::id()));
+        std::fs::create_dir_all(temp.join("real")).unwrap();
+        std::os::unix::fs::symlink("/real", temp.join("link")).unwrap();
+        let root = std::fs::File::open(&temp).unwrap();
+        dest("/link/x/y").make_dir(root.as_fd(), 0o755).unwrap();
+        dest("/link/x/file").make_file(root.as_fd()).unwrap();
+        assert!(temp.join("real/x/y").is_dir() && temp.join("real/x/file").is_file());
+        std::os::unix::fs::symlink("/nowhere", temp.join("dangling")).unwrap();
+        assert_eq!(dest("/dangling").make_dir(root.as_fd(), 0o755).unwrap_err(), Errno::ENOENT);
+        std::fs::remove_dir_all(&temp).unwrap();
+    }
+}

@@ -1,0 +1,149 @@
+//! Masked and read-only paths: config-linux.md#masked-paths and #readonly-paths (runtime-spec v1.3.0).
+//!
+//! A masked file is covered by /dev/null, verified to be that device (CVE-2025-31133); all masked
+//! directories are covered by clones of one empty read-only tmpfs.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::dest::Dest;
+use super::mount::{clone_tree, set_read_only};
+use crate::error::{Result, errno_text};
+use crate::plan::{Fault, Init, Inside, Plan, Slot};
+use crate::sys::mount::{detached, move_mount, open_tree};
+use crate::sys::fd;
+
+/// Adds the masking.
+///
+/// # Errors
+/// Paths that are none.
+pub fn plan(masked: &[String], read_only: &[String], rootfs: Slot, plan: &mut Plan) -> Result<()> {
+    let dests = |field: &str, paths: &[String]| {
+        let dest = |(index, path): (usize, &String)| Dest::new(&format!("linux.{field}[{index}]"), path);
+        paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()
+    };
+    if !read_only.is_empty() {
+        plan.inside(MakeReadOnly { paths: dests("readonlyPaths", read_only)?, rootfs });
+    }
+    if !masked.is_empty() {
+        let null = Dest::new("dev", "/dev/null")?;
+        plan.inside(Mask { paths: dests("maskedPaths", masked)?, null, rootfs });
+    }
+    Ok(())
+}
+
+fn list(paths: &[Dest]) -> String {
+    paths.iter().map(Dest::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn explain(paths: &[Dest], fault: Fault) -> String {
+    let path = paths.get(fault.detail as usize).map_or("", Dest::as_str);
+    format!("{path}: {}", errno_text(fault.errno))
+}
+
+struct MakeReadOnly {
+    paths: Vec<Dest>,
+    rootfs: Slot,
+}
+
+impl fmt::Display for MakeReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making paths read-only: {}", list(&self.paths))
+    }
+}
+
+impl Inside for MakeReadOnly {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let rootfs = init.slots.get(self.rootfs)?;
+        for (index, path) in self.paths.iter().enumerate() {
+            let fault = Fault::at(index as u64);
+            let place = match path.open(rootfs) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+                other => other.map_err(&fault)?,
+            };
+            let tree = clone_tree(place.as_fd(), c"", true).map_err(&fault)?;
+            set_read_only_and_attach(&tree, &place).map_err(&fault)?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        explain(&self.paths, fault)
+    }
+}
+
+fn set_read_only_and_attach(tree: &OwnedFd, place: &OwnedFd) -> crate::sys::Result<()> {
+    use crate::sys::mount::{MountAttr, mount_setattr};
+    let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    match mount_setattr(tree.as_fd(), read_only, 0, None) {
+        // Linux before 5.12 can only remount what is attached.
+        Err(Errno::ENOSYS) => {
+            move_mount(tree.as_fd(), place.as_fd())?;
+            set_read_only(tree.as_fd())
+        }
+        Ok(()) => move_mount(tree.as_fd(), place.as_fd()),
+        Err(errno) => Err(errno),
+    }
+}
+
+struct Mask {
+    paths: Vec<Dest>,
+    null: Dest,
+    rootfs: Slot,
+}
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "masking paths: {}", list(&self.paths))
+    }
+}
+
+impl Inside for Mask {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let rootfs = init.slots.get(self.rootfs)?;
+        let mut null: Option<OwnedFd> = None;
+        let mut empty: Option<OwnedFd> = None;
+        for (index, path) in self.paths.iter().enumerate() {
+            let fault = Fault::at(index as u64);
+            let place = match path.open(rootfs) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+                other => other.map_err(&fault)?,
+            };
+            let is_dir = fd::is_dir(fd::stat(place.as_fd()).map_err(&fault)?.st_mode);
+            let cover = if is_dir { &mut empty } else { &mut null };
+            let cover = match cover {
+                // The first of a kind is attached itself; the next ones are clones of what is attached.
+                Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
+                None if is_dir => empty_directory(),
+                None => self.dev_null(rootfs),
+            }
+            .map_err(&fault)?;
+            move_mount(cover.as_fd(), place.as_fd()).map_err(&fault)?;
+            let kept = if is_dir { &mut empty } else { &mut null };
+            kept.get_or_insert(cover);
+        }
+        Ok(())
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        explain(&self.paths, fault)
+    }
+}
+
+impl Mask {
+    fn dev_null(&self, rootfs: std::os::fd::BorrowedFd<'_>) -> crate::sys::Result<OwnedFd> {
+        let null = self.null.open(rootfs)?;
+        let stat = fd::stat(null.as_fd())?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+            return Err(Errno::ENODEV);
+        }
+        clone_tree(null.as_fd(), c"", false)
+    }
+}
+
+fn empty_directory() -> crate::sys::Result<OwnedFd> {
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attributes)
+}

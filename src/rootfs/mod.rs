@@ -1,0 +1,129 @@
+//! The container's file system: config.md#root, #mounts, config-linux.md (runtime-spec v1.3.0).
+//!
+//! Every path inside is a [`dest::Dest`], resolved once by the kernel below the root's descriptor.
+
+use oci_spec::runtime::Spec;
+
+use crate::error::Result;
+use crate::plan::{Plan, Slot};
+
+pub mod cgroup;
+pub mod dest;
+pub mod devices;
+pub mod masks;
+pub mod mount;
+pub mod options;
+pub mod pivot;
+
+pub use mount::{Setting, Sources};
+
+/// What the rootfs part of a plan needs to know beside the spec.
+pub struct Input {
+    /// Where the root and relative sources are.
+    pub setting: Setting,
+    /// The root's path on the host, absolute.
+    pub path: std::path::PathBuf,
+    /// How the root is changed.
+    pub change: pivot::Change,
+    /// Whether device nodes are made or bound.
+    pub devices: devices::Method,
+    /// The container's cgroups, for cgroup mounts.
+    pub hierarchies: cgroup::Hierarchies,
+    /// Whether the container has a cgroup namespace of its own.
+    pub cgroup_namespace: bool,
+}
+
+/// The mounts of a spec, read once and used by both halves of the plan.
+pub struct Rootfs<'a> {
+    input: Input,
+    spec: &'a Spec,
+    entries: Vec<mount::Entry<'a>>,
+    propagation: u64,
+}
+
+impl<'a> Rootfs<'a> {
+    /// Reads mounts and propagation.
+    ///
+    /// # Errors
+    /// Values that no kernel could honour, by JSON path.
+    pub fn read(spec: &'a Spec, input: Input) -> Result<Rootfs<'a>> {
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        let entries = mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m)).collect::<Result<Vec<_>>>()?;
+        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries })
+    }
+
+    /// The descriptor of the root.
+    pub fn slot(&self) -> Slot {
+        self.input.setting.rootfs
+    }
+
+    /// Adds the root alone, for a container without a mount namespace.
+    ///
+    /// # Errors
+    /// As [`Rootfs::read`].
+    pub fn plan_root(&self, plan: &mut Plan) -> Result<()> {
+        let root = pivot::path(&self.input.path)?;
+        pivot::plan_root(root, self.propagation, self.input.change, self.slot(), plan);
+        Ok(())
+    }
+
+    /// Adds everything before the hooks: the root, the mounts, the devices.
+    ///
+    /// # Errors
+    /// As [`Rootfs::read`].
+    pub fn plan_mounts(&self, plan: &mut Plan) -> Result<()> {
+        let setting = &self.input.setting;
+        self.plan_root(plan)?;
+        for entry in &self.entries {
+            if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
+                let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
+                cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
+            } else {
+                mount::plan(entry, setting, plan)?;
+            }
+        }
+        if !self.dev_is_bound() {
+            let linux = self.spec.linux().as_ref();
+            let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+            devices::plan(devices, self.input.devices, setting.rootfs, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Where the host's whole /dev is bound, its nodes are the host's business.
+    fn dev_is_bound(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_bind() && entry.dest.as_str() == "/dev")
+    }
+
+    /// Adds the change of root.
+    pub fn plan_change(&self, plan: &mut Plan) {
+        pivot::plan_change(self.propagation, self.input.change, self.slot(), plan);
+    }
+
+    /// Adds what makes the finished root read-only where asked, and masks paths.
+    ///
+    /// # Errors
+    /// As [`Rootfs::read`].
+    pub fn plan_finish(&self, plan: &mut Plan) -> Result<()> {
+        for entry in &self.entries {
+            mount::plan_read_only(entry, &self.input.setting, plan);
+        }
+        if self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+            pivot::plan_read_only(self.slot(), plan);
+        }
+        Ok(())
+    }
+
+    /// Adds the masks.
+    ///
+    /// # Errors
+    /// As [`Rootfs::read`].
+    pub fn plan_masks(&self, plan: &mut Plan) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let list = |paths: Option<&Vec<String>>| paths.cloned().unwrap_or_default();
+        let masked = list(linux.and_then(|l| l.masked_paths().as_ref()));
+        let read_only = list(linux.and_then(|l| l.readonly_paths().as_ref()));
+        masks::plan(&masked, &read_only, self.slot(), plan)
+    }
+}

@@ -1,0 +1,441 @@
+//! The mounts of config.json, in the order in which they are listed: config.md#mounts (runtime-spec v1.3.0).
+//!
+//! A new file system is mounted with mount(2) on `.`, after fchdir to the opened destination. A bind
+//! is a detached clone (open_tree), given its attributes, and attached with move_mount: at no
+//! moment is it visible without them.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+
+use super::dest::Dest;
+use super::options::Options;
+use crate::error::{Result, Why, errno_text};
+use crate::plan::{Either, Fault, Init, Inside, Outside, Plan, Runtime, Slot};
+use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount, open_tree};
+use crate::sys::{self, fd};
+
+/// Parts of a mount step, for its error message.
+const PART_DEST: u64 = 1;
+const PART_SOURCE: u64 = 2;
+const PART_ATTRIBUTES: u64 = 3;
+const PART_PROPAGATION: u64 = 4;
+
+/// Who opens the sources of bind mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sources {
+    /// The container's init, in its copy of the host's mounts.
+    Inside,
+    /// The runtime, before the clone: the container's root may not be able to reach them.
+    Outside,
+}
+
+/// One entry of `mounts`.
+pub struct Entry<'a> {
+    /// `mounts[n]`.
+    pub json: String,
+    /// The entry.
+    pub mount: &'a oci_spec::runtime::Mount,
+    /// Its options, read.
+    pub options: Options,
+    /// Where it goes.
+    pub dest: Dest,
+    /// `source`, or the type where none is given.
+    pub source: CString,
+    /// `type`.
+    pub fstype: String,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads and checks one entry.
+    ///
+    /// # Errors
+    /// Options that contradict the type.
+    pub fn read(index: usize, mount: &'a oci_spec::runtime::Mount) -> Result<Entry<'a>> {
+        let json = format!("mounts[{index}]");
+        let path = |p: &std::path::Path| {
+            p.to_str().map(str::to_owned).ok_or_else(|| anyhow!("config.json: {json} has a path that is not UTF-8"))
+        };
+        let options = Options::read(&format!("{json}.options"), mount.options().as_deref().unwrap_or_default())?;
+        let dest = Dest::new(&format!("{json}.destination"), &path(mount.destination())?)?;
+        let fstype = mount.typ().clone().unwrap_or_default();
+        let is_bind = options.is_bind() || fstype == "bind";
+        let source = match mount.source() {
+            Some(source) => path(source)?,
+            None if is_bind => bail!("config.json: {json}.source is missing for a bind mount"),
+            None => fstype.clone(),
+        };
+        if is_bind && !options.data.is_empty() {
+            bail!("config.json: {json}.options: a bind mount takes no file system options ({:?})", options.data);
+        }
+        if !is_bind && fstype.is_empty() {
+            bail!("config.json: {json}.type is missing");
+        }
+        let source = CString::new(source).map_err(|_| anyhow!("config.json: {json}.source contains a NUL byte"))?;
+        Ok(Entry { json, mount, options, dest, source, fstype })
+    }
+
+    /// Whether this is a bind mount, by option or by type.
+    pub fn is_bind(&self) -> bool {
+        self.options.is_bind() || self.fstype == "bind"
+    }
+}
+
+/// The context of planning mounts.
+pub struct Setting {
+    /// The root of the container.
+    pub rootfs: Slot,
+    /// Who opens bind sources.
+    pub sources: Sources,
+    /// Whether the container has a user namespace.
+    pub user_namespace: bool,
+    /// Where relative sources begin.
+    pub bundle: std::path::PathBuf,
+}
+
+/// Adds the steps for one bind mount or one new file system (cgroup mounts are planned elsewhere).
+///
+/// # Errors
+/// Values that cannot be passed to the kernel.
+pub fn plan(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) -> Result<()> {
+    if entry.is_bind() {
+        let recursive = entry.options.is_recursive_bind() || !entry.options.is_bind();
+        let bind = bind(entry, entry.source.clone(), recursive, setting, plan)?;
+        plan.inside(bind);
+        return Ok(());
+    }
+    let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {} contains a NUL byte", entry.json));
+    let delayed = entry.fstype == "tmpfs" || entry.dest.as_str() == "/dev";
+    let mut flags = entry.options.flags;
+    if delayed {
+        flags &= !libc::MS_RDONLY;
+    }
+    let step = MountFs {
+        source: entry.source.clone(),
+        fstype: c(entry.fstype.clone())?,
+        dest: entry.dest.clone(),
+        flags,
+        data: (!entry.options.data.is_empty()).then(|| c(entry.options.data.clone())).transpose()?,
+        after: After::of(&entry.options),
+        rootfs: setting.rootfs,
+    };
+    if entry.fstype == "sysfs" && setting.user_namespace {
+        // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
+        let mut bind = bind(entry, c"/sys".to_owned(), true, setting, plan)?;
+        bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
+        plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
+    } else {
+        plan.inside(step);
+    }
+    Ok(())
+}
+
+/// Adds what must wait until nothing is written below a tmpfs or /dev any more: read-only.
+pub fn plan_read_only(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) {
+    let delayed = entry.fstype == "tmpfs" || entry.dest.as_str() == "/dev";
+    if delayed && !entry.is_bind() && entry.options.is_read_only() {
+        plan.inside(SetReadOnly { dest: entry.dest.clone(), rootfs: setting.rootfs });
+    }
+}
+
+fn bind(entry: &Entry<'_>, source: CString, recursive: bool, setting: &Setting, plan: &mut Plan) -> Result<Bind> {
+    let source = if source.to_bytes().starts_with(b"/") {
+        source
+    } else {
+        let mut path = setting.bundle.as_os_str().as_encoded_bytes().to_vec();
+        path.push(b'/');
+        path.extend(source.to_bytes());
+        CString::new(path).map_err(|_| anyhow!("config.json: {}.source contains a NUL byte", entry.json))?
+    };
+    let opened = match setting.sources {
+        Sources::Inside => None,
+        Sources::Outside => {
+            let slot = plan.slot();
+            plan.before(OpenSource { source: source.clone(), json: entry.json.clone(), recursive, slot });
+            Some(slot)
+        }
+    };
+    Ok(Bind {
+        source,
+        recursive,
+        opened,
+        dest: entry.dest.clone(),
+        flags: entry.options.flags,
+        attributes: entry.options.attributes(),
+        after: After::of(&entry.options),
+        rootfs: setting.rootfs,
+    })
+}
+
+/// What is set on a mount once it is there.
+#[derive(Debug, Clone)]
+struct After {
+    recursive: (u64, u64),
+    propagation: Vec<u64>,
+}
+
+impl After {
+    fn of(options: &Options) -> After {
+        After { recursive: options.recursive, propagation: options.propagation.clone() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.recursive == (0, 0) && self.propagation.is_empty()
+    }
+
+    fn apply(&self, mount: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
+        let (set, clear) = self.recursive;
+        if (set, clear) != (0, 0) {
+            let attr = MountAttr { set, clear, propagation: 0 };
+            mount_setattr(mount, attr, libc::AT_RECURSIVE, None).map_err(Fault::at(PART_ATTRIBUTES))?;
+        }
+        for flags in &self.propagation {
+            let attr = MountAttr { propagation: flags & !libc::MS_REC, ..MountAttr::default() };
+            let recursive = if flags & libc::MS_REC != 0 { libc::AT_RECURSIVE } else { 0 };
+            match mount_setattr(mount, attr, recursive, None) {
+                // Linux before 5.12 has only mount(2) for this, which wants the mount as a path.
+                Err(Errno::ENOSYS) => {
+                    fd::fchdir(mount).map_err(Fault::at(PART_PROPAGATION))?;
+                    crate::sys::mount::mount(None, c".", None, *flags, None)
+                }
+                other => other,
+            }
+            .map_err(Fault::at(PART_PROPAGATION))?;
+        }
+        Ok(())
+    }
+}
+
+fn explain(fault: Fault) -> String {
+    let what = match fault.detail {
+        PART_DEST => "making the mount point: ",
+        PART_SOURCE => "opening the source: ",
+        PART_ATTRIBUTES => "setting mount attributes: ",
+        PART_PROPAGATION => "setting propagation: ",
+        _ => "",
+    };
+    format!("{what}{}", errno_text(fault.errno))
+}
+
+struct MountFs {
+    source: CString,
+    fstype: CString,
+    dest: Dest,
+    flags: u64,
+    data: Option<CString>,
+    after: After,
+    rootfs: Slot,
+}
+
+impl fmt::Display for MountFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)
+    }
+}
+
+impl MountFs {
+    fn is(&self, fstype: &[u8]) -> bool {
+        self.fstype.to_bytes() == fstype
+    }
+
+    /// procfs and sysfs behind a symbolic link would put the masks elsewhere (CVE-2019-19921, CVE-2023-27561).
+    fn open_dest(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        if self.is(b"proc") || self.is(b"sysfs") {
+            match self.dest.open_without_links(rootfs) {
+                Err(Errno::ENOENT) => {}
+                other => return other,
+            }
+            self.dest.make_dir(rootfs, 0o755)?;
+            return self.dest.open_without_links(rootfs);
+        }
+        self.dest.make_dir(rootfs, 0o755)
+    }
+}
+
+impl Inside for MountFs {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let rootfs = init.slots.get(self.rootfs)?;
+        let mut mode = None;
+        if self.is(b"tmpfs") {
+            // A tmpfs takes over the mode of the directory that it hides, as runc's does.
+            if let Ok(existing) = self.dest.open(rootfs) {
+                mode = Some(fd::stat(existing.as_fd())?.st_mode & 0o7777);
+            }
+        }
+        let dest = self.open_dest(rootfs).map_err(Fault::at(PART_DEST))?;
+        fd::fchdir(dest.as_fd()).map_err(Fault::at(PART_DEST))?;
+        let mut buffer = [0u8; 4096];
+        let data = match mode {
+            Some(mode) => Some(with_mode(mode, self.data.as_deref(), &mut buffer).ok_or(Errno::E2BIG)?),
+            None => self.data.as_deref(),
+        };
+        mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
+        if !self.after.is_nothing() {
+            let mounted = self.dest.open(rootfs)?;
+            self.after.apply(mounted.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        if fault.detail == PART_DEST && fault.errno == Errno::ELOOP {
+            return format!("filesystem {:?} must be mounted on ordinary directory", self.fstype);
+        }
+        explain(fault)
+    }
+}
+
+/// `mode=0755,DATA` in a buffer; the user's own mode comes later and wins.
+fn with_mode<'b>(mode: libc::mode_t, data: Option<&std::ffi::CStr>, buffer: &'b mut [u8]) -> Option<&'b std::ffi::CStr> {
+    let digits = [mode >> 9 & 7, mode >> 6 & 7, mode >> 3 & 7, mode & 7].map(|digit| b'0' + digit as u8);
+    let rest = data.map(std::ffi::CStr::to_bytes).unwrap_or_default();
+    let comma: &[u8] = if rest.is_empty() { b"" } else { b"," };
+    let mut at = 0;
+    for part in [b"mode=", digits.as_slice(), comma, rest, b"\0"] {
+        buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
+        at += part.len();
+    }
+    std::ffi::CStr::from_bytes_with_nul(buffer.get(..at)?).ok()
+}
+
+struct OpenSource {
+    source: CString,
+    json: String,
+    recursive: bool,
+    slot: Slot,
+}
+
+impl fmt::Display for OpenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "opening mount source {:?}", self.source)
+    }
+}
+
+impl Outside for OpenSource {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let tree = clone_tree(fd::cwd(), &self.source, self.recursive)
+            .why(|| format!("config.json: {}.source {:?}", self.json, self.source))?;
+        // The runtime's mounts may be shared with the host; the container's clone only follows them.
+        let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None).why(|| "setting propagation")?;
+        runtime.slots.put(self.slot, tree);
+        Ok(())
+    }
+}
+
+/// A detached clone of the mount at a path, with all below it when `recursive`.
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &std::ffi::CStr, recursive: bool) -> sys::Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as u32;
+    }
+    if path.is_empty() {
+        flags |= libc::AT_EMPTY_PATH as u32;
+    }
+    open_tree(dir, path, flags)
+}
+
+struct Bind {
+    source: CString,
+    recursive: bool,
+    opened: Option<Slot>,
+    dest: Dest,
+    flags: u64,
+    attributes: MountAttr,
+    after: After,
+    rootfs: Slot,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)
+    }
+}
+
+impl Inside for Bind {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let cloned = match self.opened {
+            Some(_) => None,
+            None => Some(clone_tree(fd::cwd(), &self.source, self.recursive).map_err(Fault::at(PART_SOURCE))?),
+        };
+        let tree = match (&cloned, self.opened) {
+            (Some(tree), _) => tree.as_fd(),
+            (None, Some(slot)) => init.slots.get(slot)?,
+            (None, None) => return Err(Fault::from(Errno::EBADF)),
+        };
+        let rootfs = init.slots.get(self.rootfs)?;
+        let source_is_dir = fd::is_dir(fd::stat(tree)?.st_mode);
+        let dest = if source_is_dir { self.dest.make_dir(rootfs, 0o755) } else { self.dest.make_file(rootfs) };
+        let dest = dest.map_err(Fault::at(PART_DEST))?;
+        let mut late = false;
+        if (self.attributes.set, self.attributes.clear) != (0, 0) {
+            match mount_setattr(tree, self.attributes, 0, None) {
+                // Linux before 5.12: a remount once it is attached, below.
+                Err(Errno::ENOSYS) => late = true,
+                other => other.map_err(Fault::at(PART_ATTRIBUTES))?,
+            }
+        }
+        if !late {
+            self.after.apply(tree)?;
+        }
+        move_mount(tree, dest.as_fd())?;
+        if late {
+            fd::fchdir(tree)?;
+            let flags = self.flags & !libc::MS_REC | libc::MS_BIND | libc::MS_REMOUNT;
+            mount(None, c".", None, flags, None).map_err(Fault::at(PART_ATTRIBUTES))?;
+            self.after.apply(tree)?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        explain(fault)
+    }
+}
+
+/// Makes one mount read-only, by remount where the kernel has no mount_setattr (before 5.12).
+pub fn set_read_only(mounted: BorrowedFd<'_>) -> sys::Result<()> {
+    let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    match mount_setattr(mounted, read_only, 0, None) {
+        Err(Errno::ENOSYS) => {
+            let kept = fd::mount_flags(mounted)?;
+            fd::fchdir(mounted)?;
+            mount(None, c".", None, kept | libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY, None)
+        }
+        other => other,
+    }
+}
+
+struct SetReadOnly {
+    dest: Dest,
+    rootfs: Slot,
+}
+
+impl fmt::Display for SetReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making {} read-only", self.dest)
+    }
+}
+
+impl Inside for SetReadOnly {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let mounted = self.dest.open(init.slots.get(self.rootfs)?)?;
+        Ok(set_read_only(mounted.as_fd())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_of_the_hidden_directory_comes_before_the_users_options() {
+        let mut buffer = [0; 64];
+        assert_eq!(with_mode(0o1777, Some(c"size=1m"), &mut buffer), Some(c"mode=1777,size=1m"));
+        assert_eq!(with_mode(0o755, None, &mut buffer), Some(c"mode=0755"));
+        assert_eq!(with_mode(0o755, Some(c"size=1m"), &mut [0; 8]), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The root itself: propagation, the bind of the rootfs, pivot_root(2) and its two substitutes.
+//!
+//! config.md#root, config-linux.md#rootfs-mount-propagation (runtime-spec v1.3.0).
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
+
+use anyhow::{anyhow, bail};
+use nix::errno::Errno;
+
+use super::mount::{clone_tree, set_read_only};
+use crate::error::Result;
+use crate::plan::{Fault, Init, Inside, Plan, Slot};
+use crate::sys::mount::{mount, move_mount_to, pivot_root, umount2};
+use crate::sys::{fd, root};
+
+/// How the container's root becomes `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// pivot_root(2).
+    Pivot,
+    /// MS_MOVE and chroot(2), for a host whose root is a ramfs (`--no-pivot`).
+    Move,
+    /// chroot(2) alone, without a mount namespace.
+    Chroot,
+}
+
+/// Reads `linux.rootfsPropagation`.
+///
+/// # Errors
+/// An unknown word.
+pub fn propagation(word: Option<&str>) -> Result<u64> {
+    Ok(match word.unwrap_or_default() {
+        "" | "rslave" => libc::MS_SLAVE | libc::MS_REC,
+        "slave" => libc::MS_SLAVE,
+        "private" => libc::MS_PRIVATE,
+        "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
+        "shared" => libc::MS_SHARED,
+        "rshared" => libc::MS_SHARED | libc::MS_REC,
+        "unbindable" => libc::MS_UNBINDABLE,
+        "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
+        other => bail!("config.json: linux.rootfsPropagation {other:?} is not a propagation mode"),
+    })
+}
+
+/// Adds what comes before the mounts: propagation of the copied mounts, and the root as a mount of its own.
+pub fn plan_root(rootfs: CString, flags: u64, change: Change, slot: Slot, plan: &mut Plan) {
+    if change == Change::Chroot {
+        plan.inside(OpenRoot { rootfs, slot });
+        return;
+    }
+    // What is mounted for the container must not reach the host: the copy is a slave at most until
+    // the pivot; a shared root is what the new root becomes afterwards.
+    let early = if flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 { libc::MS_SLAVE | libc::MS_REC } else { flags };
+    plan.inside(SetPropagation(early));
+    plan.inside(BindRoot { rootfs, slot });
+}
+
+/// Adds the change of root.
+pub fn plan_change(flags: u64, change: Change, slot: Slot, plan: &mut Plan) {
+    match change {
+        Change::Pivot => plan.inside(PivotRoot(slot)),
+        Change::Move => plan.inside(MoveRoot(slot)),
+        Change::Chroot => plan.inside(Chroot(slot)),
+    }
+    if change != Change::Chroot && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+        plan.inside(SetPropagation(flags));
+    }
+}
+
+/// Adds the read-only root.
+pub fn plan_read_only(slot: Slot, plan: &mut Plan) {
+    plan.inside(ReadOnlyRoot(slot));
+}
+
+/// The rootfs path as a C string.
+///
+/// # Errors
+/// A NUL byte.
+pub fn path(rootfs: &std::path::Path) -> Result<CString> {
+    CString::new(rootfs.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("config.json: root.path contains a NUL byte"))
+}
+
+struct SetPropagation(u64);
+
+impl fmt::Display for SetPropagation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.0 & !libc::MS_REC {
+            libc::MS_SHARED => "shared",
+            libc::MS_PRIVATE => "private",
+            libc::MS_UNBINDABLE => "unbindable",
+            _ => "slave",
+        };
+        let all = if self.0 & libc::MS_REC != 0 { "all mounts" } else { "the root mount" };
+        write!(f, "making {all} {word}")
+    }
+}
+
+impl Inside for SetPropagation {
+    fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        Ok(mount(None, c"/", None, self.0, None)?)
+    }
+}
+
+struct BindRoot {
+    rootfs: CString,
+    slot: Slot,
+}
+
+impl fmt::Display for BindRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mounting rootfs {:?}", self.rootfs)
+    }
+}
+
+impl Inside for BindRoot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let tree = clone_tree(fd::cwd(), &self.rootfs, true)?;
+        move_mount_to(tree.as_fd(), &self.rootfs)?;
+        init.slots.put(self.slot, tree);
+        Ok(())
+    }
+}
+
+struct OpenRoot {
+    rootfs: CString,
+    slot: Slot,
+}
+
+impl fmt::Display for OpenRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "opening rootfs {:?}", self.rootfs)
+    }
+}
+
+impl Inside for OpenRoot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        init.slots.put(self.slot, fd::open(&self.rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?);
+        Ok(())
+    }
+}
+
+struct PivotRoot(Slot);
+
+impl fmt::Display for PivotRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pivoting the root")
+    }
+}
+
+impl Inside for PivotRoot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        fd::fchdir(init.slots.get(self.0)?)?;
+        // The old root is stacked on the new one (pivot_root(2), NOTES) and is what "." then leads to.
+        match pivot_root(c".", c".") {
+            // The parent of the rootfs is shared when the mounts are only slaves of themselves: make it private.
+            Err(Errno::EINVAL) => {
+                make_parent_private()?;
+                pivot_root(c".", c".")?;
+            }
+            other => other?,
+        }
+        umount2(c".", libc::MNT_DETACH)?;
+        Ok(fd::chdir(c"/")?)
+    }
+}
+
+/// pivot_root refuses while the mount that the new root is attached to is shared.
+fn make_parent_private() -> std::result::Result<(), Fault> {
+    let parent = root::openat2(fd::cwd(), c"..", libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
+    let private = crate::sys::mount::MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
+    match crate::sys::mount::mount_setattr(parent.as_fd(), private, 0, None) {
+        // The directory above is no mount point of its own: make everything private.
+        Err(Errno::EINVAL) => Ok(mount(None, c"/", None, libc::MS_PRIVATE | libc::MS_REC, None)?),
+        other => Ok(other?),
+    }
+}
+
+struct MoveRoot(Slot);
+
+impl fmt::Display for MoveRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("moving the root (no pivot_root)")
+    }
+}
+
+impl Inside for MoveRoot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        // Without pivot_root the old root stays beneath; its proc and sysfs would be reachable unmasked.
+        for covered in [c"/proc", c"/sys"] {
+            match umount2(covered, libc::MNT_DETACH) {
+                Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        fd::fchdir(init.slots.get(self.0)?)?;
+        mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+        fd::chroot(c".")?;
+        Ok(fd::chdir(c"/")?)
+    }
+}
+
+struct Chroot(Slot);
+
+impl fmt::Display for Chroot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("changing the root (no mount namespace)")
+    }
+}
+
+impl Inside for Chroot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        fd::fchdir(init.slots.get(self.0)?)?;
+        fd::chroot(c".")?;
+        Ok(fd::chdir(c"/")?)
+    }
+}
+
+struct ReadOnlyRoot(Slot);
+
+impl fmt::Display for ReadOnlyRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("making the root read-only")
+    }
+}
+
+impl Inside for ReadOnlyRoot {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        Ok(set_read_only(init.slots.get(self.0)?)?)
+    }
+}

@@ -1,0 +1,210 @@
+//! The JSON side of reading: syntax errors by line, type errors by JSON path, unknown fields as warnings.
+//!
+//! A document is first cut into its sections. The seccomp profile, four fifths of what Docker writes
+//! and without any gap in its types, is typed straight from the text; all else becomes
+//! `serde_json::Value`s, which [`super::gaps`] prepares for oci-spec's types.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::at::At;
+use crate::error::Result;
+
+/// A config.json, cut in two.
+pub struct Document<'a> {
+    /// All of it but the seccomp profile.
+    pub value: Value,
+    /// The text of `linux.seccomp`.
+    pub seccomp: Option<&'a RawValue>,
+}
+
+impl<'a> Document<'a> {
+    /// Cuts the text.
+    pub fn split(text: &'a str) -> Result<Document<'a>> {
+        refuse_nul(text, &At::Root)?;
+        let mut seccomp = None;
+        let mut top = Map::new();
+        for (key, raw) in members(text, &At::Root)? {
+            let value = match key.as_str() {
+                "linux" if raw.get().starts_with('{') => {
+                    let mut linux = Map::new();
+                    for (key, raw) in members(raw.get(), &At::Root.key("linux"))? {
+                        match key.as_str() {
+                            "seccomp" => seccomp = Some(raw),
+                            _ => drop(linux.insert(key, parse(raw.get(), text)?)),
+                        }
+                    }
+                    Value::Object(linux)
+                }
+                _ => parse(raw.get(), text)?,
+            };
+            top.insert(key, value);
+        }
+        Ok(Document { value: Value::Object(top), seccomp })
+    }
+}
+
+/// The text as UTF-8, which JSON has to be.
+pub fn utf8(text: &[u8]) -> Result<&str> {
+    std::str::from_utf8(text).map_err(|e| anyhow::anyhow!("not UTF-8 text after byte {}", e.valid_up_to()))
+}
+
+/// Reads the whole text of an object that stands at `at`.
+pub fn read(text: &str, at: &At<'_>) -> Result<Value> {
+    refuse_nul(text, at)?;
+    match parse(text, text)? {
+        Value::Null => Err(anyhow::anyhow!("config cannot be null")),
+        value => Ok(Value::Object(object(value, at)?)),
+    }
+}
+
+fn members<'a>(text: &'a str, at: &At<'_>) -> Result<BTreeMap<String, &'a RawValue>> {
+    serde_json::from_str(text).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data if text.trim() == "null" => anyhow::anyhow!("config cannot be null"),
+        serde_json::error::Category::Data => at.fault("expected an object"),
+        _ => syntax(&e),
+    })
+}
+
+/// Parses a part; an error is searched again in the whole text, whose lines the user counts.
+fn parse(part: &str, whole: &str) -> Result<Value> {
+    serde_json::from_str(part).map_err(|e| match serde_json::from_str::<Value>(whole) {
+        Err(e) => syntax(&e),
+        Ok(_) => syntax(&e),
+    })
+}
+
+fn syntax(e: &serde_json::Error) -> anyhow::Error {
+    let text = e.to_string();
+    let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
+    anyhow::anyhow!("line {} column {}: {why}", e.line(), e.column())
+}
+
+/// Finds NUL bytes, which would silently cut a string short on its way into the kernel.
+fn refuse_nul(text: &str, at: &At<'_>) -> Result<()> {
+    // The escape is the only way to write one; raw control characters are no JSON.
+    if text.contains("\\u0000") {
+        // A text that does not parse fails later, with its line.
+        if let Ok(value) = serde_json::from_str(text) {
+            return find_nul(&value, at);
+        }
+    }
+    Ok(())
+}
+
+fn find_nul(value: &Value, at: &At<'_>) -> Result<()> {
+    match value {
+        Value::String(text) if text.contains('\0') => Err(at.fault("contains a NUL byte")),
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(i, item)| find_nul(item, &at.index(i))),
+        Value::Object(map) => map.iter().try_for_each(|(key, member)| match key.contains('\0') {
+            true => Err(at.key(key).fault("contains a NUL byte")),
+            false => find_nul(member, &at.key(key)),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Types a prepared value. `again` prepares it a second time, for the path of a type error: following
+/// the path all along would slow down every start for the sake of those that fail.
+pub fn typed<T: DeserializeOwned>(
+    value: Value,
+    at: &At<'_>,
+    warnings: &mut Vec<String>,
+    again: impl FnOnce() -> Result<Value>,
+) -> Result<T> {
+    serde_ignored::deserialize(value, |path| warnings.push(with_ignored(&path, at, unknown_field)))
+        .or_else(|e| Err(explain::<T>(again()?, at, &e)))
+}
+
+/// Types a part of the whole text.
+pub fn typed_text<T: DeserializeOwned>(part: &str, whole: &str, at: &At<'_>, warnings: &mut Vec<String>) -> Result<T> {
+    let mut parser = serde_json::Deserializer::from_str(part);
+    serde_ignored::deserialize(&mut parser, |path| warnings.push(with_ignored(&path, at, unknown_field)))
+        .or_else(|e| Err(explain::<T>(parse(part, whole)?, at, &e)))
+}
+
+fn explain<T: DeserializeOwned>(value: Value, at: &At<'_>, error: &serde_json::Error) -> anyhow::Error {
+    match serde_path_to_error::deserialize::<_, T>(value) {
+        Err(e) => with_segments(&e.path().iter().collect::<Vec<_>>(), at, &e.inner().to_string()),
+        Ok(_) => at.fault(error),
+    }
+}
+
+fn with_segments(segments: &[&serde_path_to_error::Segment], at: &At<'_>, why: &str) -> anyhow::Error {
+    use serde_path_to_error::Segment;
+    match segments.split_first() {
+        Some((Segment::Seq { index }, rest)) => with_segments(rest, &at.index(*index), why),
+        Some((Segment::Map { key }, rest)) => with_segments(rest, &at.key(key), why),
+        Some((_, rest)) => with_segments(rest, at, why),
+        None => match why.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+            Some(field) => at.key(field).fault("required"),
+            None => at.fault(why),
+        },
+    }
+}
+
+fn with_ignored(path: &serde_ignored::Path<'_>, root: &At<'_>, print: fn(&At<'_>) -> String) -> String {
+    fn walk(path: &serde_ignored::Path<'_>, root: &At<'_>, then: &mut dyn FnMut(&At<'_>)) {
+        use serde_ignored::Path;
+        match path {
+            Path::Root => then(root),
+            Path::Seq { parent, index } => walk(parent, root, &mut |at| then(&at.index(*index))),
+            Path::Map { parent, key } => walk(parent, root, &mut |at| then(&at.key(key))),
+            Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+                walk(parent, root, then);
+            }
+        }
+    }
+    let mut line = String::new();
+    walk(path, root, &mut |at| line = print(at));
+    line
+}
+
+/// The warning about a field that the specification does not have.
+pub fn unknown_field(at: &At<'_>) -> String {
+    format!("{at}: unknown field, ignored")
+}
+
+/// The members of an object.
+pub fn object(value: Value, at: &At<'_>) -> Result<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Ok(map),
+        other => Err(not_an_object(&other, at)),
+    }
+}
+
+/// The error about a value that has to be an object.
+pub fn not_an_object(value: &Value, at: &At<'_>) -> anyhow::Error {
+    at.fault(format_args!("expected an object, found {}", kind(value)))
+}
+
+/// The elements of an array of strings.
+pub fn strings(value: Value, at: &At<'_>) -> Result<Vec<String>> {
+    let Value::Array(items) = value else {
+        return Err(at.fault(format_args!("expected an array of strings, found {}", kind(&value))));
+    };
+    let each = items.into_iter().enumerate().map(|(i, item)| string(item, &at.index(i)));
+    each.collect()
+}
+
+/// A string.
+pub fn string(value: Value, at: &At<'_>) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(at.fault(format_args!("expected a string, found {}", kind(&other)))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

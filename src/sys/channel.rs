@@ -1,0 +1,108 @@
+//! The one socket between the runtime and the container's init, and descriptors sent over Unix sockets.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
+    socketpair,
+};
+
+use super::{Errno, Result};
+
+/// A connected SOCK_SEQPACKET pair, close-on-exec: messages keep their bounds and end of file is seen.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// Sends one message; a peer that is gone is EPIPE, not SIGPIPE.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
+    loop {
+        match nix::sys::socket::send(socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives one message; 0 is end of file.
+pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match nix::sys::socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Connects a stream socket to a path (`--console-socket`, the seccomp agent's `listenerPath`).
+pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let address = UnixAddr::new(path)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &address)?;
+    Ok(socket)
+}
+
+/// Sends descriptors with a non-empty message, as SCM_RIGHTS. Allocates: outside only.
+pub fn send_fds(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let iov = [IoSlice::new(message)];
+    sendmsg::<()>(socket.as_raw_fd(), &iov, &[ControlMessage::ScmRights(&raw)], MsgFlags::MSG_NOSIGNAL, None)
+        .map(drop)
+}
+
+#[repr(C)]
+union OneRight {
+    header: libc::cmsghdr,
+    room: [u8; 32],
+}
+
+/// Sends one descriptor with a message, without allocating, for the container's init.
+pub fn send_fd(socket: BorrowedFd<'_>, message: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let mut iov = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+    let mut control = OneRight { room: [0; 32] };
+    let fd_len = size_of::<libc::c_int>() as libc::c_uint;
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    // SAFETY: CMSG_SPACE only computes; 24 for one descriptor, less than the 32 bytes of room.
+    header.msg_controllen = unsafe { libc::CMSG_SPACE(fd_len) } as _;
+    // SAFETY: the header names a control buffer that is long enough for one cmsghdr.
+    let cmsg = unsafe { libc::CMSG_FIRSTHDR(&header) };
+    if cmsg.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: CMSG_LEN only computes.
+    let len = unsafe { libc::CMSG_LEN(fd_len) };
+    let filled = libc::cmsghdr { cmsg_len: len as _, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS };
+    // SAFETY: cmsg points at the aligned start of `control`, which outlives this call.
+    unsafe { cmsg.write(filled) };
+    // SAFETY: the data of a cmsghdr within the buffer checked above.
+    let data = unsafe { libc::CMSG_DATA(cmsg) }.cast::<libc::c_int>();
+    // SAFETY: CMSG_DATA leaves room for the CMSG_LEN bytes that were asked for.
+    unsafe { data.write_unaligned(fd.as_raw_fd()) };
+    // SAFETY: every pointer in the header refers to a live local.
+    let ret = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL) };
+    Errno::result(ret).map(drop)
+}
+
+/// Receives one descriptor (close-on-exec) with at most `buffer` bytes; `None` where none came along.
+pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<OwnedFd>> {
+    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
+    let mut iov = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut got = None;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            for fd in fds {
+                // SAFETY: the kernel has just installed this descriptor for us, and nobody else owns it.
+                let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+                got.get_or_insert(owned);
+            }
+        }
+    }
+    Ok(got)
+}

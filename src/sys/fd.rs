@@ -1,0 +1,271 @@
+//! Descriptors: bulk close-on-exec, duplicates at fixed numbers, and small writes that do not allocate.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+/// Marks every descriptor from `first` on close-on-exec.
+///
+/// close_range(2) is Linux 5.9 and CLOSE_RANGE_CLOEXEC 5.11: the kernel floor needs the loop for 5.10.
+pub fn cloexec_from(first: u32) -> Result<()> {
+    // SAFETY: takes three numbers and changes only descriptor flags.
+    let ret = check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) });
+    match ret {
+        Err(Errno::ENOSYS | Errno::EINVAL) => {
+            let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+            for fd in first..soft.min(1 << 20) as u32 {
+                // SAFETY: a number that is no open descriptor is EBADF.
+                let _ = unsafe { libc::fcntl(fd as RawFd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Closes every descriptor from `first` on, at a moment when this program has opened none itself.
+pub fn close_from(first: u32) {
+    // SAFETY: takes numbers; the caller knows that no owner of these descriptors exists in this process.
+    let ret = check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) });
+    if ret.is_err() {
+        // Linux before 5.9: they go at the next execve.
+        let _ = cloexec_from(first);
+    }
+}
+
+/// Whether the number is an open descriptor.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD reads a flag; a number that is no open descriptor is EBADF.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// Lets the descriptor `number`, which the caller of the runtime passed, survive execve.
+pub fn keep(number: i32) -> Result<()> {
+    // SAFETY: F_SETFD changes a flag; a number that is no open descriptor is EBADF.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Makes `number` refer to what `fd` refers to, open across execve.
+pub fn dup_to(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    if fd.as_raw_fd() == number {
+        return keep(number);
+    }
+    // SAFETY: dup2 of a live descriptor; the numbers passed are 0, 1, 2 and those that the plan reserved.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Takes over a descriptor that the caller of the runtime passed by number (`--pidfd-socket` and the like).
+pub fn adopt(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC of a number that is no open descriptor is EBADF; the result is new.
+    let new = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// openat(2) with O_CLOEXEC added.
+pub fn openat(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<OwnedFd> {
+    // SAFETY: the path is a C string that outlives the call.
+    let fd = unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+    // SAFETY: a descriptor just made, owned by nobody else.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// open(2) with O_CLOEXEC added.
+pub fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<OwnedFd> {
+    openat(cwd(), path, flags, mode)
+}
+
+/// AT_FDCWD as a descriptor to pass to the *at calls.
+pub fn cwd() -> BorrowedFd<'static> {
+    // SAFETY: AT_FDCWD is no descriptor that could be closed, and every *at call accepts it.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
+/// Standard input, output and error, without the buffers of std.
+pub fn stdio() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: never closed by this program (at the latest std's start-up has opened them on /dev/null).
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Writes all of `bytes` in one write(2), as /proc and cgroup files want it; a short write is EIO.
+pub fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    loop {
+        match nix::unistd::write(fd, bytes) {
+            Err(Errno::EINTR) => {}
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(_) => return Err(Errno::EIO),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Opens `path` below `dir` for writing and writes `bytes` in one call.
+pub fn write_at(dir: BorrowedFd<'_>, path: &CStr, bytes: &[u8]) -> Result<()> {
+    let fd = openat(dir, path, libc::O_WRONLY, 0)?;
+    write_once(std::os::fd::AsFd::as_fd(&fd), bytes)
+}
+
+/// A memfd with the bytes in it, for the standard input of hooks.
+pub fn memfd(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: the name is a C string that outlives the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The number of a descriptor, to be printed or put into a path.
+pub fn number(fd: BorrowedFd<'_>) -> i32 {
+    fd.as_raw_fd()
+}
+
+/// fstatfs(2)'s file system type, such as `PROC_SUPER_MAGIC`.
+pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
+    let mut buffer = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the kernel fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), buffer.as_mut_ptr()) })?;
+    // SAFETY: fstatfs succeeded, so the buffer is initialised.
+    Ok(unsafe { buffer.assume_init() }.f_type as i64)
+}
+
+/// Closes the child's copy of a descriptor whose owner lives on in the parent; the child never returns to drop it.
+pub fn close_early(fd: &OwnedFd) -> Result<()> {
+    // SAFETY: called in the container's init, which never comes back to the frame that owns `fd`.
+    Errno::result(unsafe { libc::close(fd.as_raw_fd()) }).map(drop)
+}
+
+/// mkdirat(2).
+pub fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t) -> Result<()> {
+    // SAFETY: the name is a C string that outlives the call.
+    Errno::result(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }).map(drop)
+}
+
+/// mknodat(2).
+pub fn mknodat(dir: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t, device: u64) -> Result<()> {
+    // SAFETY: the name is a C string that outlives the call.
+    Errno::result(unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) }).map(drop)
+}
+
+/// symlinkat(2).
+pub fn symlinkat(target: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: both are C strings that outlive the call.
+    Errno::result(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
+/// unlinkat(2) of a file.
+pub fn unlinkat(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: the name is a C string that outlives the call.
+    Errno::result(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+/// fchownat(2) that does not follow a link in the last name.
+pub fn chown_at(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<()> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the name is a C string that outlives the call.
+    Errno::result(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
+}
+
+/// fchmodat(2); the caller knows that the last name is no link.
+pub fn chmod_at(dir: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t) -> Result<()> {
+    // SAFETY: the name is a C string that outlives the call.
+    Errno::result(unsafe { libc::fchmodat(dir.as_raw_fd(), name.as_ptr(), mode, 0) }).map(drop)
+}
+
+/// fstat(2).
+pub fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, so the buffer is initialised.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// fstatat(2) that does not follow a link in the last name.
+pub fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the name is a C string and the kernel fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::fstatat(dir.as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), flags) })?;
+    // SAFETY: fstatat succeeded, so the buffer is initialised.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// Whether a mode is that of a directory.
+pub fn is_dir(mode: libc::mode_t) -> bool {
+    mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+/// fchdir(2).
+pub fn fchdir(dir: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes a live descriptor.
+    Errno::result(unsafe { libc::fchdir(dir.as_raw_fd()) }).map(drop)
+}
+
+/// chdir(2).
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the path is a C string that outlives the call.
+    Errno::result(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// chroot(2).
+pub fn chroot(path: &CStr) -> Result<()> {
+    // SAFETY: the path is a C string that outlives the call.
+    Errno::result(unsafe { libc::chroot(path.as_ptr()) }).map(drop)
+}
+
+/// Whether the current directory is below the root: getcwd(2) begins with `(unreachable)` when it is not (CVE-2024-21626).
+pub fn cwd_is_reachable() -> bool {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the length that is passed.
+    let len = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    len > 0 && path.first() == Some(&b'/')
+}
+
+/// The MS_* flags of the mount that a descriptor is on, as a remount must repeat them.
+pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
+    use nix::sys::statvfs::FsFlags;
+    let flags = nix::sys::statvfs::fstatvfs(fd)?.flags();
+    let pairs = [
+        (FsFlags::ST_RDONLY, libc::MS_RDONLY),
+        (FsFlags::ST_NOSUID, libc::MS_NOSUID),
+        (FsFlags::ST_NODEV, libc::MS_NODEV),
+        (FsFlags::ST_NOEXEC, libc::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, libc::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, libc::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, libc::MS_RELATIME),
+    ];
+    Ok(pairs.iter().filter(|(on, _)| flags.contains(*on)).fold(0, |sum, (_, flag)| sum | flag))
+}
+
+/// fchown(2).
+pub fn fchown(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: takes a live descriptor and numbers.
+    Errno::result(unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) }).map(drop)
+}
+
+/// Whether the process may execute what the path names, by its effective ids, and that it is no directory.
+pub fn check_executable(path: &CStr) -> Result<()> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is a C string and the kernel fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: stat succeeded, so the buffer is initialised.
+    if is_dir(unsafe { stat.assume_init() }.st_mode) {
+        return Err(Errno::EISDIR);
+    }
+    // SAFETY: the path is a C string that outlives the call.
+    let ret = check(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) });
+    match ret {
+        // Linux before 5.8, or a seccomp filter that hides the call: the real ids equal the effective ones here.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            // SAFETY: the path is a C string that outlives the call.
+            Errno::result(unsafe { libc::access(path.as_ptr(), libc::X_OK) }).map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Sets the file position to the beginning.
+pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes a live descriptor and numbers.
+    Errno::result(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) }).map(drop)
+}

@@ -1,0 +1,130 @@
+//! Mounts: mount(2), and the descriptor-based calls (open_tree, move_mount, fsopen, mount_setattr) that nix lacks.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+fn owned(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: called only with a descriptor that the kernel has just made for us.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
+
+fn pointer(text: Option<&CStr>) -> *const libc::c_char {
+    text.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
+/// mount(2).
+pub fn mount(source: Option<&CStr>, target: &CStr, fstype: Option<&CStr>, flags: u64, data: Option<&CStr>) -> Result<()> {
+    let (source, fstype, data) = (pointer(source), pointer(fstype), pointer(data));
+    // SAFETY: each pointer is null or a C string that outlives the call.
+    Errno::result(unsafe { libc::mount(source, target.as_ptr(), fstype, flags, data.cast()) }).map(drop)
+}
+
+/// umount2(2).
+pub fn umount2(target: &CStr, flags: i32) -> Result<()> {
+    // SAFETY: the target is a C string that outlives the call.
+    Errno::result(unsafe { libc::umount2(target.as_ptr(), flags) }).map(drop)
+}
+
+/// pivot_root(2).
+pub fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
+    // SAFETY: both are C strings that outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()) }).map(drop)
+}
+
+/// open_tree(2) with close-on-exec; `flags` as of that call (OPEN_TREE_CLONE, AT_EMPTY_PATH, AT_RECURSIVE).
+pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, flags: u32) -> Result<OwnedFd> {
+    let flags = flags | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a C string that outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) }).map(owned)
+}
+
+/// move_mount(2): attaches the tree of `from` at the place that `to` is open on.
+pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty constants.
+    check(unsafe {
+        libc::syscall(libc::SYS_move_mount, from.as_raw_fd(), c"".as_ptr(), to.as_raw_fd(), c"".as_ptr(), flags)
+    })
+    .map(drop)
+}
+
+/// move_mount(2) onto a path of the caller's namespace.
+pub fn move_mount_to(from: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: the path is a C string that outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_move_mount, from.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), flags)
+    })
+    .map(drop)
+}
+
+const FSCONFIG_SET_FLAG: u32 = 0;
+const FSCONFIG_SET_STRING: u32 = 1;
+const FSCONFIG_CMD_CREATE: u32 = 6;
+
+/// fsopen(2) with close-on-exec.
+pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
+    // SAFETY: the name is a C string that outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), 1u32) }).map(owned)
+}
+
+/// fsconfig(2): one option, as a flag when it has no value.
+pub fn fsconfig_set(fs: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Result<()> {
+    let command = if value.is_some() { FSCONFIG_SET_STRING } else { FSCONFIG_SET_FLAG };
+    // SAFETY: key and value are C strings that outlive the call, or null for a flag.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key.as_ptr(), pointer(value), 0) }).map(drop)
+}
+
+/// fsconfig(2): makes the superblock.
+pub fn fsconfig_create(fs: BorrowedFd<'_>) -> Result<()> {
+    let null = std::ptr::null::<libc::c_char>();
+    // SAFETY: this command takes no key and no value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, null, null, 0) }).map(drop)
+}
+
+/// fsmount(2) with close-on-exec: a detached mount with MOUNT_ATTR_* `attributes`.
+pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
+    // SAFETY: takes a live descriptor and numbers.
+    check(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1u32, attributes as u32) }).map(owned)
+}
+
+/// A file system mounted nowhere, with these options.
+pub fn detached(fstype: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    let fs = fsopen(fstype)?;
+    for (key, value) in options {
+        fsconfig_set(fs.as_fd(), key, Some(value))?;
+    }
+    fsconfig_create(fs.as_fd())?;
+    fsmount(fs.as_fd(), attributes)
+}
+
+/// What mount_setattr(2) shall change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountAttr {
+    /// MOUNT_ATTR_* to set.
+    pub set: u64,
+    /// MOUNT_ATTR_* to clear.
+    pub clear: u64,
+    /// MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE, or 0.
+    pub propagation: u64,
+}
+
+/// mount_setattr(2) on the mount that `fd` is open on; `recursive` is 0 or AT_RECURSIVE.
+pub fn mount_setattr(fd: BorrowedFd<'_>, attr: MountAttr, recursive: i32, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
+    let raw = libc::mount_attr {
+        attr_set: attr.set | user_ns.map_or(0, |_| libc::MOUNT_ATTR_IDMAP),
+        attr_clr: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: user_ns.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | recursive;
+    let size = size_of::<libc::mount_attr>();
+    // SAFETY: the path is an empty constant and the structure is of the size passed.
+    check(unsafe {
+        libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const raw, size)
+    })
+    .map(drop)
+}

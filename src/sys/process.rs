@@ -1,0 +1,272 @@
+//! Processes: named by pidfd, waited for, executed, scheduled.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Errno, Result, check};
+
+/// prctl(2), for the options that take numbers only.
+pub fn prctl(option: i32, a: u64, b: u64, c: u64, d: u64) -> Result<i32> {
+    // SAFETY: the callers in this crate pass options whose arguments are numbers.
+    Errno::result(unsafe { libc::prctl(option, a, b, c, d) })
+}
+
+/// The name of this thread, as /proc/PID/comm shows it.
+pub fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: the kernel reads at most 16 bytes of a C string.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: takes numbers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: a descriptor just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2); signal 0 asks whether the process is there.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: takes a live descriptor, numbers and a null siginfo.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+/// The pid of the process behind a pidfd, as this process sees it; -1 once it has been reaped. Allocates: outside only.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> std::io::Result<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.ok_or_else(|| Errno::EINVAL.into())
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The shell's convention: the status, or 128 + the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Status(status) => status,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+fn exit_of(info: &libc::siginfo_t) -> Exit {
+    // SAFETY: waitid filled the structure, and for SIGCHLD si_status is the member in use.
+    let status = unsafe { info.si_status() };
+    if info.si_code == libc::CLD_EXITED { Exit::Status(status) } else { Exit::Signal(status) }
+}
+
+/// waitid(2) for the child behind a pidfd: reaps it. `None` with WNOHANG when it still runs.
+pub fn wait(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<Exit>> {
+    wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, options).map(|found| found.map(|(_, exit)| exit))
+}
+
+/// waitid(2) for a child by pid.
+pub fn wait_pid(pid: i32, options: i32) -> Result<Option<Exit>> {
+    wait_id(libc::P_PID, pid as u32, options).map(|found| found.map(|(_, exit)| exit))
+}
+
+/// waitid(2) for any child: its pid and how it ended.
+pub fn wait_any(options: i32) -> Result<Option<(i32, Exit)>> {
+    wait_id(libc::P_ALL, 0, options)
+}
+
+fn wait_id(kind: libc::idtype_t, id: u32, options: i32) -> Result<Option<(i32, Exit)>> {
+    loop {
+        // SAFETY: siginfo_t is plain data, for which all zeroes is a valid value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure outlives the call.
+        let ret = unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | options) };
+        match Errno::result(ret) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        // SAFETY: waitid filled the structure (with zeroes when WNOHANG found nothing).
+        let pid = unsafe { info.si_pid() };
+        return Ok((pid != 0).then(|| (pid, exit_of(&info))));
+    }
+}
+
+/// Ends this process without running any cleanup of the library.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Makes this process the reaper of its orphaned descendants.
+pub fn set_child_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0).map(drop)
+}
+
+/// PR_SET_DUMPABLE: 0 hides /proc/PID/{exe,fd,mem…} from processes without CAP_SYS_PTRACE over it.
+pub fn set_dumpable(dumpable: u64) -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, dumpable, 0, 0, 0).map(drop)
+}
+
+/// PR_SET_NO_NEW_PRIVS.
+pub fn set_no_new_privs() -> Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop)
+}
+
+/// PR_SET_PDEATHSIG: the signal sent when the parent thread dies.
+pub fn set_parent_death_signal(signal: i32) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0, 0, 0).map(drop)
+}
+
+/// A null-terminated array of C strings, made before the clone.
+#[derive(Debug)]
+pub struct Strings {
+    strings: Vec<CString>,
+    pointers: Vec<Cell<*const libc::c_char>>,
+}
+
+impl Strings {
+    /// Takes the strings over; their heap buffers do not move when the vector does.
+    pub fn new(strings: Vec<CString>) -> Strings {
+        let mut pointers: Vec<_> = strings.iter().map(|s| Cell::new(s.as_ptr())).collect();
+        pointers.push(Cell::new(std::ptr::null()));
+        Strings { strings, pointers }
+    }
+
+    /// As [`Strings::new`] with one empty place at the end, to be filled by [`Strings::execve_with`].
+    pub fn with_room(strings: Vec<CString>) -> Strings {
+        let mut made = Strings::new(strings);
+        made.pointers.push(Cell::new(std::ptr::null()));
+        made
+    }
+
+    /// As [`Strings::execve`], with `extra` in the place that `with_room` kept.
+    pub fn execve_with(&self, extra: &CStr, path: &CStr, argv: &Strings) -> Errno {
+        let len = self.pointers.len();
+        if len == self.strings.len() + 2
+            && let Some(place) = self.pointers.get(len - 2)
+        {
+            place.set(extra.as_ptr());
+        }
+        self.execve(path, argv)
+    }
+
+    /// What execve(2) takes. A `Cell` has the layout of what it holds.
+    fn array(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr().cast()
+    }
+
+    /// The strings.
+    pub fn as_slice(&self) -> &[CString] {
+        &self.strings
+    }
+
+    /// execve(2) with these strings as the environment: returns only when it failed.
+    pub fn execve(&self, path: &CStr, argv: &Strings) -> Errno {
+        // SAFETY: both arrays are null-terminated and point at C strings owned by `self` and `argv`.
+        unsafe { libc::execve(path.as_ptr(), argv.array(), self.array()) };
+        Errno::last()
+    }
+
+    /// execveat(2) of the file that `fd` is open on.
+    pub fn execveat(&self, fd: BorrowedFd<'_>, argv: &Strings) -> Errno {
+        let (argv, envp) = (argv.array(), self.array());
+        // SAFETY: both arrays are null-terminated and point at C strings owned by `self` and `argv`.
+        unsafe { libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
+        Errno::last()
+    }
+}
+
+/// prlimit(2): sets both limits of a process, 0 for this one.
+pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: reads one structure of the right type and writes none.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const new, none) }).map(drop)
+}
+
+/// The soft and hard limit of this process.
+pub fn getrlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: writes one structure of the right type and reads none.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut old) })?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// personality(2).
+pub fn personality(persona: u64) -> Result<()> {
+    // SAFETY: takes a number.
+    check(unsafe { libc::syscall(libc::SYS_personality, persona) }).map(drop)
+}
+
+/// ioprio_set(2) of this process: class and level.
+pub fn ioprio_set(class: u32, level: u32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: u32 = 1;
+    // SAFETY: takes numbers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << 13 | level) }).map(drop)
+}
+
+/// The structure of sched_setattr(2), its first version.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SchedAttr {
+    /// The size of this structure.
+    pub size: u32,
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub period: u64,
+}
+
+/// sched_setattr(2) of a process, 0 for this one.
+pub fn sched_setattr(pid: i32, attr: SchedAttr) -> Result<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attr };
+    // SAFETY: the structure's own size tells the kernel how much of it to read.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
+}
+
+/// A set of processors as the kernel's bit mask.
+pub type CpuMask = [u64; 128];
+
+/// sched_setaffinity(2) of a process, 0 for this one.
+pub fn sched_setaffinity(pid: i32, mask: &CpuMask) -> Result<()> {
+    // SAFETY: the pointer and size describe the mask.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<CpuMask>(), mask.as_ptr()) }).map(drop)
+}
+
+/// set_mempolicy(2) of this process: mode with flags, and the nodes as a bit mask.
+pub fn set_mempolicy(mode: u32, nodes: &CpuMask) -> Result<()> {
+    let bits = nodes.iter().rposition(|word| *word != 0).map_or(0, |last| (last + 1) * 64 + 1);
+    let mask = if bits == 0 { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the kernel reads `bits` - 1 bits of the mask, which is longer than that.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
+/// Unblocks all signals and gives SIGPIPE its default back, for the program that is about to be executed.
+pub fn default_signals() -> Result<()> {
+    // SAFETY: sigset_t is plain data that sigemptyset fills.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is a live local.
+    unsafe { libc::sigemptyset(&raw mut none) };
+    // SAFETY: reads the set and writes no old one.
+    Errno::result(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) })?;
+    // Rust's start-up ignores SIGPIPE, which would be inherited over execve.
+    // SAFETY: restores a default disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    Ok(())
+}
