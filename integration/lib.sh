@@ -60,7 +60,7 @@ find_runtime() {
             [ -x "$RUNTIME" ] && break
         done
     fi
-    RUNTIME=$(realpath -- "$(command -v -- "$RUNTIME" || echo "$RUNTIME")")
+    RUNTIME=$(realpath -m -- "$(command -v -- "$RUNTIME" || echo "$RUNTIME")")
     [ -x "$RUNTIME" ] || die "no runtime at $RUNTIME: run cargo build --release, or set RUNTIME"
 }
 

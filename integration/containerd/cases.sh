@@ -104,7 +104,7 @@ it_executes_on_a_terminal() {
 it_executes_in_the_background() {
     run -d exec-detached sleep 1000
     ctr task exec --exec-id a --detach exec-detached sh -c 'echo done >/tmp/detached; exec sleep 1003'
-    eventually is done ctr task exec --exec-id b exec-detached cat /tmp/detached
+    eventually is "done" ctr task exec --exec-id b exec-detached cat /tmp/detached
     equal 2 "$(ctr task ps exec-detached | tail -n +2 | wc -l)"
     # It alone is killed.
     ctr task kill -s SIGKILL --exec-id a exec-detached

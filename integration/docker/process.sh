@@ -23,8 +23,9 @@ it_reports_a_missing_path_as_127() {
 it_reports_what_cannot_be_executed_as_126() {
     status 126 docker run --rm busybox /etc/motd
     contains '"/etc/motd": permission denied' "$output"
-    status 126 docker run --rm busybox /etc
-    contains "permission denied" "$output"
+    # Docker 20 knows 126 for "permission denied" only, not for "is a directory".
+    output=$(docker run --rm busybox /etc 2>&1) && fail "a folder was executed" || matches '^12[56]$' $?
+    matches '"/etc": (permission denied|is a directory)' "$output"
 }
 
 it_reports_what_the_daemon_refuses_as_125() {
@@ -156,7 +157,7 @@ it_executes_as_a_user_elsewhere_with_an_environment() {
 it_executes_in_the_background() {
     in_background --name exec-detached
     docker exec -d exec-detached sh -c 'echo done >/tmp/detached; exec sleep 1003'
-    eventually is done docker exec exec-detached cat /tmp/detached
+    eventually is "done" docker exec exec-detached cat /tmp/detached
     contains "sleep 1003" "$(docker top exec-detached)"
     remove exec-detached
 }

@@ -90,7 +90,7 @@ it_executes_in_a_container() {
 it_executes_in_the_background() {
     in_background --name exec-detached
     podman exec -d exec-detached sh -c 'echo done >/tmp/detached; exec sleep 1003'
-    eventually is done podman exec exec-detached cat /tmp/detached
+    eventually is "done" podman exec exec-detached cat /tmp/detached
     contains "sleep 1003" "$(podman top exec-detached args)"
     remove exec-detached
 }
