@@ -98,8 +98,9 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     let record = record.borrow().clone();
     if let Err(error) = result {
         let error = explain(error, &record);
-        if let Err(left) = delete::destroy(&record, seat) {
-            log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left)));
+        match delete::destroy(&record, seat) {
+            Ok(()) => delete::poststop(context, &record, &config),
+            Err(left) => log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left))),
         }
         return Err(error);
     }

@@ -29,7 +29,11 @@ pub struct Manner {
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
         let created = create(context, request)?;
-        return started(context, &created).map(|()| 0);
+        let result = started(context, &created);
+        if result.is_err() {
+            remove(context, request, &created)?;
+        }
+        return result.map(|()| 0);
     }
     let signals = Signals::block()?;
     if manner.subreaper {
