@@ -246,6 +246,9 @@ pub fn plan_create(
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
     let parameters = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+    for name in parameters.keys() {
+        namespaces.require_private(Kind::of_parameter(name), &format!("linux.sysctl[{name:?}]"))?;
+    }
     sysctl::plan(&parameters.into_iter().collect(), |plan| proc.slot(plan), plan)?;
     if namespaces.is_private(Kind::Mount) {
         rootfs.plan_masks(plan)?;

@@ -75,6 +75,14 @@ impl Bundle {
         self.finish(shell)
     }
 
+    /// Runs orlop in new namespaces of its own, which stand for the host's and may come to harm.
+    pub fn unshared(&self, flags: &[&str], args: &[&str]) -> Done {
+        let orlop = self.command(args);
+        let mut unshare = Command::new("unshare");
+        unshare.args(flags).arg(orlop.get_program()).args(orlop.get_args()).current_dir(self.path()).stdin(Stdio::null());
+        self.finish(unshare)
+    }
+
     /// Starts orlop and does not wait; its output goes to `file` in the test's own folder.
     pub fn spawn(&self, args: &[&str], file: &str) -> Child {
         let output = std::fs::File::create(self.temp().join(file)).unwrap();
