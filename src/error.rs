@@ -11,6 +11,7 @@ pub type Result<T> = anyhow::Result<T>;
 pub fn errno_text(errno: Errno) -> String {
     match errno {
         Errno::EIO => "input/output error".into(),
+        Errno::EAGAIN => "resource temporarily unavailable".into(),
         Errno::EOPNOTSUPP => "operation not supported".into(),
         Errno::EXDEV => "invalid cross-device link".into(),
         Errno::E2BIG => "argument list too long".into(),

@@ -140,20 +140,38 @@ fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
 
 /// BPF_LDX | BPF_MEM | BPF_W
 const LOAD_WORD: u8 = 0x61;
-/// BPF_ALU | BPF_MOV | BPF_X
-const MOV32_REG: u8 = 0xbc;
+/// BPF_LD | BPF_IMM | BPF_DW: a 64-bit constant, in two slots.
+const LOAD_IMM: u8 = 0x18;
+/// BPF_ALU64 | BPF_MOV | BPF_X
+const MOV: u8 = 0xbf;
 /// BPF_ALU64 | BPF_MOV | BPF_K
 const MOV_IMM: u8 = 0xb7;
-/// BPF_ALU | BPF_AND | BPF_K
-const AND32_IMM: u8 = 0x54;
-/// BPF_ALU | BPF_RSH | BPF_K
-const RSH32_IMM: u8 = 0x74;
-/// BPF_JMP | BPF_JNE | BPF_K
-const JNE_IMM: u8 = 0x55;
-/// BPF_JMP | BPF_JEQ | BPF_K
-const JEQ_IMM: u8 = 0x15;
+/// BPF_ALU64 | BPF_AND | BPF_X
+const AND: u8 = 0x5f;
+/// BPF_ALU64 | BPF_AND | BPF_K
+const AND_IMM: u8 = 0x57;
+/// BPF_ALU64 | BPF_OR | BPF_X
+const OR: u8 = 0x4f;
+/// BPF_ALU64 | BPF_OR | BPF_K
+const OR_IMM: u8 = 0x47;
+/// BPF_ALU64 | BPF_XOR | BPF_X
+const XOR: u8 = 0xaf;
+/// BPF_ALU64 | BPF_XOR | BPF_K
+const XOR_IMM: u8 = 0xa7;
+/// BPF_ALU64 | BPF_SUB | BPF_K
+const SUB_IMM: u8 = 0x17;
+/// BPF_ALU64 | BPF_MUL | BPF_K
+const MUL_IMM: u8 = 0x27;
+/// BPF_ALU64 | BPF_LSH | BPF_K
+const LSH_IMM: u8 = 0x67;
+/// BPF_ALU64 | BPF_RSH | BPF_K
+const RSH_IMM: u8 = 0x77;
 /// BPF_JMP | BPF_EXIT
 const EXIT: u8 = 0x95;
+
+/// The kernel's device numbers have 12 and 20 bits.
+const MAJOR_BITS: u32 = 12;
+const MINOR_BITS: u32 = 20;
 
 /// A device program for v2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,9 +179,10 @@ pub(super) struct Program(Vec<u64>);
 
 /// Compiles the rules; `None` when they allow everything, which needs no program.
 ///
-/// r2 is the kind, r3 the accesses not yet allowed, r4 and r5 the numbers. From the last rule to the
-/// first, a deny that hits one of the accesses in r3 refuses, an allow takes its accesses out of r3,
-/// and nothing left means yes. So the last rule that mentions an access decides about it.
+/// r0 collects the accesses that are allowed, rule by rule, so the last rule that mentions an access
+/// decides about it. There is no jump in the program: the kernel's verifier follows each way through
+/// it, and with three jumps a rule that took several times as long as making the cgroup itself.
+/// (Nor is a mask of all ones or none: recent verifiers follow both of its values like a jump.)
 pub(super) fn compile(rules: &[Rule]) -> Option<Program> {
     let reset = rules.iter().rposition(|rule| rule.of.is_none());
     let default = reset.and_then(|at| rules.get(at)).is_some_and(|rule| rule.allow);
@@ -172,53 +191,92 @@ pub(super) fn compile(rules: &[Rule]) -> Option<Program> {
         return None;
     }
     let mut code = vec![
+        // r3: the accesses asked for; r2: the kind; r7: kind and major; r6: kind, major and minor.
         insn(LOAD_WORD, 2, 1, 0, 0),
-        insn(MOV32_REG, 3, 2, 0, 0),
-        insn(AND32_IMM, 2, 0, 0, 0xffff),
-        insn(RSH32_IMM, 3, 0, 0, 16),
+        insn(MOV, 3, 2, 0, 0),
+        insn(RSH_IMM, 3, 0, 0, 16),
+        insn(AND_IMM, 2, 0, 0, 0xffff),
         insn(LOAD_WORD, 4, 1, 4, 0),
         insn(LOAD_WORD, 5, 1, 8, 0),
+        insn(MOV, 7, 2, 0, 0),
+        insn(LSH_IMM, 7, 0, 0, MAJOR_BITS as i32),
+        insn(OR, 7, 4, 0, 0),
+        insn(MOV, 6, 7, 0, 0),
+        insn(LSH_IMM, 6, 0, 0, MINOR_BITS as i32),
+        insn(OR, 6, 5, 0, 0),
+        insn(MOV_IMM, 0, 0, 0, if default { i32::from(ALL) } else { 0 }),
     ];
-    for rule in rest.iter().rev() {
-        if let Some(of) = rule.of {
-            block(&mut code, of, rule.allow, rule.access);
+    let mut rest = rest;
+    while let [rule, after @ ..] = rest {
+        rest = after;
+        match (rule.of, after) {
+            // One access to all character devices and then to all block devices is one to all devices.
+            (Some(Match { kind, major: None, minor: None }), [next, after @ ..]) if next.completes(rule, kind) => {
+                rest = after;
+                everything(&mut code, rule);
+            }
+            (Some(of), _) => one(&mut code, of, rule),
+            (None, _) => {}
         }
     }
-    code.extend([insn(MOV_IMM, 0, 0, 0, i32::from(default)), insn(EXIT, 0, 0, 0, 0)]);
+    code.extend([
+        // What is asked for and not allowed, which must be nothing: 1 for 0, and 0 for 1 to 7.
+        insn(XOR_IMM, 0, 0, 0, i32::from(ALL)),
+        insn(AND, 0, 3, 0, 0),
+        insn(SUB_IMM, 0, 0, 0, 1),
+        insn(RSH_IMM, 0, 0, 0, 63),
+        insn(EXIT, 0, 0, 0, 0),
+    ]);
     Some(Program(code))
 }
 
-fn block(code: &mut Vec<u64>, of: Match, allow: bool, access: u8) {
-    let all = access == ALL;
-    let mut checks = vec![(2, of.kind as i32)];
-    checks.extend(of.major.map(|major| (4, major as i32)));
-    checks.extend(of.minor.map(|minor| (5, minor as i32)));
-    // What follows the checks: two instructions to return, and two or three to look at the accesses.
-    let tail: i16 = match (all, allow) {
-        (true, _) => 2,
-        (false, true) => 4,
-        (false, false) => 5,
-    };
-    let mut left = checks.len() as i16;
-    for (register, value) in checks {
-        left -= 1;
-        code.push(insn(JNE_IMM, register, 0, left + tail, value));
+impl Rule {
+    fn completes(&self, other: &Rule, kind: Kind) -> bool {
+        let rest = Match { kind: if kind == Kind::Char { Kind::Block } else { Kind::Char }, major: None, minor: None };
+        self.of == Some(rest) && self.allow == other.allow && self.access == other.access
     }
-    let mask = i32::from(access);
-    match (all, allow) {
-        (true, _) => {}
-        (false, true) => {
-            code.push(insn(AND32_IMM, 3, 0, 0, i32::from(ALL & !access)));
-            code.push(insn(JNE_IMM, 3, 0, 2, 0));
+}
+
+fn everything(code: &mut Vec<u64>, rule: &Rule) {
+    match rule.allow {
+        true => code.push(insn(OR_IMM, 0, 0, 0, i32::from(rule.access))),
+        false => code.push(insn(AND_IMM, 0, 0, 0, i32::from(ALL & !rule.access))),
+    }
+}
+
+fn one(code: &mut Vec<u64>, of: Match, rule: &Rule) {
+    let kind = of.kind as u64;
+    // No device has a number that is out of range, and it must not be taken for another one's.
+    if of.major.is_some_and(|major| major >> MAJOR_BITS != 0) || of.minor.is_some_and(|minor| minor >> MINOR_BITS != 0)
+    {
+        return;
+    }
+    // r1 becomes 0 for a device that the rule is about, and something positive for others.
+    match (of.major.map(u64::from), of.minor.map(u64::from)) {
+        (Some(major), Some(minor)) => {
+            let key = (kind << MAJOR_BITS | major) << MINOR_BITS | minor;
+            code.extend([insn(LOAD_IMM, 1, 0, 0, key as u32 as i32), insn(0, 0, 0, 0, (key >> 32) as i32)]);
+            code.push(insn(XOR, 1, 6, 0, 0));
         }
-        (false, false) => {
-            code.push(insn(MOV32_REG, 0, 3, 0, 0));
-            code.push(insn(AND32_IMM, 0, 0, 0, mask));
-            code.push(insn(JEQ_IMM, 0, 0, 2, 0));
+        (Some(major), None) => {
+            code.extend([insn(MOV, 1, 7, 0, 0), insn(XOR_IMM, 1, 0, 0, (kind << MAJOR_BITS | major) as i32)]);
+        }
+        (None, None) => code.extend([insn(MOV, 1, 2, 0, 0), insn(XOR_IMM, 1, 0, 0, kind as i32)]),
+        (None, Some(minor)) => {
+            code.extend([insn(MOV, 1, 2, 0, 0), insn(LSH_IMM, 1, 0, 0, MINOR_BITS as i32), insn(OR, 1, 5, 0, 0)]);
+            code.push(insn(XOR_IMM, 1, 0, 0, (kind << MINOR_BITS | minor) as i32));
         }
     }
-    code.push(insn(MOV_IMM, 0, 0, 0, i32::from(allow)));
-    code.push(insn(EXIT, 0, 0, 0, 0));
+    // 1 for 0 and 0 for the rest, times the accesses.
+    code.extend([
+        insn(SUB_IMM, 1, 0, 0, 1),
+        insn(RSH_IMM, 1, 0, 0, 63),
+        insn(MUL_IMM, 1, 0, 0, i32::from(rule.access)),
+    ]);
+    match rule.allow {
+        true => code.push(insn(OR, 0, 1, 0, 0)),
+        false => code.extend([insn(XOR_IMM, 1, 0, 0, i32::from(ALL)), insn(AND, 0, 1, 0, 0)]),
+    }
 }
 
 impl Program {
@@ -249,12 +307,12 @@ fn load(code: &[u64]) -> sys::Result<std::os::fd::OwnedFd> {
     match bpf::load_device_program(code) {
         // Before Linux 5.11 programs count against RLIMIT_MEMLOCK; the container does not inherit the raised one.
         Err(Errno::EPERM) => {
-            let (soft, hard) = process::getrlimit(libc::RLIMIT_MEMLOCK)?;
-            if process::prlimit(0, libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY).is_err() {
+            let (soft, hard) = process::getrlimit(libc::RLIMIT_MEMLOCK as u32)?;
+            if process::prlimit(0, libc::RLIMIT_MEMLOCK as u32, libc::RLIM_INFINITY, libc::RLIM_INFINITY).is_err() {
                 return Err(Errno::EPERM);
             }
             let loaded = bpf::load_device_program(code);
-            process::prlimit(0, libc::RLIMIT_MEMLOCK, soft, hard)?;
+            process::prlimit(0, libc::RLIMIT_MEMLOCK as u32, soft, hard)?;
             loaded
         }
         other => other,
@@ -387,25 +445,35 @@ mod tests {
     /// Runs a program as the kernel would, for the instructions that are in use.
     fn ask(program: &Program, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
         let context = [u32::from(access) << 16 | kind as u32, major, minor];
-        let mut r = [0_u64; 6];
+        let mut r = [0_u64; 8];
         let mut at = 0;
         loop {
             let [code, registers, low, high, a, b, c, d] = program.0[at].to_le_bytes();
             let (dst, src) = ((registers & 15) as usize, (registers >> 4) as usize);
             let (off, imm) = (i16::from_le_bytes([low, high]), i32::from_le_bytes([a, b, c, d]));
-            let jump = |yes: bool| if yes { off as usize } else { 0 };
+            let wide = imm as i64 as u64;
             at += 1;
-            match code {
-                LOAD_WORD => r[dst] = u64::from(context[off as usize / 4]),
-                MOV32_REG => r[dst] = u64::from(r[src] as u32),
-                MOV_IMM => r[dst] = imm as i64 as u64,
-                AND32_IMM => r[dst] = u64::from(r[dst] as u32 & imm as u32),
-                RSH32_IMM => r[dst] = u64::from(r[dst] as u32 >> imm),
-                JNE_IMM => at += jump(r[dst] != imm as i64 as u64),
-                JEQ_IMM => at += jump(r[dst] == imm as i64 as u64),
+            r[dst] = match code {
+                LOAD_WORD => u64::from(context[off as usize / 4]),
+                LOAD_IMM => {
+                    at += 1;
+                    u64::from(imm as u32) | program.0[at - 1] >> 32 << 32
+                }
+                MOV => r[src],
+                MOV_IMM => wide,
+                AND => r[dst] & r[src],
+                AND_IMM => r[dst] & wide,
+                OR => r[dst] | r[src],
+                OR_IMM => r[dst] | wide,
+                XOR => r[dst] ^ r[src],
+                XOR_IMM => r[dst] ^ wide,
+                SUB_IMM => r[dst].wrapping_sub(wide),
+                MUL_IMM => r[dst].wrapping_mul(wide),
+                LSH_IMM => r[dst] << imm,
+                RSH_IMM => r[dst] >> imm,
                 EXIT => return r[0] == 1,
                 other => panic!("unknown instruction {other:#x}"),
-            }
+            };
         }
     }
 
@@ -445,6 +513,22 @@ mod tests {
         assert!(!ask(&program, Kind::Char, 10, 229, READ | WRITE));
         assert!(ask(&program, Kind::Char, 7, 1, READ | WRITE));
         assert!(!ask(&program, Kind::Char, 7, 2, READ));
+    }
+
+    #[test]
+    fn every_wildcard_matches_what_it_says() {
+        let deny = r#"{"allow":false,"access":"rwm"}"#;
+        let with = |rule: &str| compile(&list(&format!("[{deny},{rule}]")).unwrap()).unwrap();
+        let minor = with(r#"{"allow":true,"type":"b","minor":5,"access":"r"}"#);
+        assert!(ask(&minor, Kind::Block, 4095, 5, READ) && !ask(&minor, Kind::Block, 4095, 6, READ));
+        assert!(!ask(&minor, Kind::Char, 4095, 5, READ));
+        let major = with(r#"{"allow":true,"type":"b","major":4095,"access":"rw"}"#);
+        assert!(ask(&major, Kind::Block, 4095, 1_048_575, WRITE) && !ask(&major, Kind::Block, 4094, 0, WRITE));
+        let kind = with(r#"{"allow":true,"type":"c","access":"r"}"#);
+        assert!(ask(&kind, Kind::Char, 9, 9, READ) && !ask(&kind, Kind::Block, 9, 9, READ));
+        // The numbers 5 and 2^20 put together have the bits of 6 and 0.
+        let large = with(r#"{"allow":true,"type":"c","major":5,"minor":1048576,"access":"r"}"#);
+        assert!(!ask(&large, Kind::Char, 6, 0, READ) && !ask(&large, Kind::Char, 7, 0, READ));
     }
 
     #[test]

@@ -87,7 +87,12 @@ fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: 
     if !settings.is_empty() {
         plan.before(LimitV2 { dir, slot, settings });
     }
-    plan.spawn.cgroup = Some(slot);
+    // Kernels since 2025 (6.14 and those it was backported to) count the uses of cgroup.kill and kill a
+    // process born in a cgroup with another count than its parent's, so a cgroup that was there before
+    // is joined after the clone.
+    if !place.exists {
+        plan.spawn.cgroup = Some(slot);
+    }
 }
 
 fn make_v1(
@@ -399,14 +404,13 @@ fn seed_cpuset(place: &Place, seed: Seed) -> Result<()> {
 /// Adds the step that gives a v2 cgroup to the container's root user, for one with its own cgroup
 /// namespace and a writable cgroup file system.
 pub fn plan_delegate(placement: &Placement, owner: u32, plan: &mut Plan) {
-    if let (true, [place], Some(slot)) = (placement.unified, placement.places.as_slice(), plan.spawn.cgroup) {
-        plan.before(Delegate { dir: place.dir(), slot, owner });
+    if let (true, [place]) = (placement.unified, placement.places.as_slice()) {
+        plan.before(Delegate { dir: place.dir(), owner });
     }
 }
 
 struct Delegate {
     dir: String,
-    slot: Slot,
     owner: u32,
 }
 
@@ -417,21 +421,20 @@ impl fmt::Display for Delegate {
 }
 
 impl Outside for Delegate {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
         let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate").ok();
         // Kernels before 4.15 have no list; these were the files then.
         let list = list.as_deref().unwrap_or("cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
         let owner = Some(nix::unistd::Uid::from_raw(self.owner));
-        with_dir(runtime, self.slot, &self.dir, |dir| {
-            for file in std::iter::once(".").chain(list.lines()) {
-                match nix::unistd::fchownat(dir, file, owner, None, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    // The list is the kernel's, the files depend on the controllers here.
-                    Err(Errno::ENOENT) => {}
-                    other => other.why(|| format!("chown {}/{file}", self.dir))?,
-                }
+        let dir = dir::open(&self.dir)?;
+        for file in std::iter::once(".").chain(list.lines()) {
+            match nix::unistd::fchownat(&dir, file, owner, None, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+                // The list is the kernel's, the files depend on the controllers here.
+                Err(Errno::ENOENT) => {}
+                other => other.why(|| format!("chown {}/{file}", self.dir))?,
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 }
 

@@ -60,8 +60,12 @@ impl Record {
             }
         }
         self.signal_frozen(libc::SIGKILL)?;
-        // What v1 has frozen dies when it is thawed.
-        let _ = self.thaw();
+        // What is frozen on v1, by us or by the container itself further down, dies when it is thawed.
+        if let Some(dir) = self.path("freezer").and_then(|path| Dir::open(path).ok()) {
+            thaw_v1(&dir);
+        } else {
+            let _ = self.thaw();
+        }
         Ok(())
     }
 
@@ -100,6 +104,15 @@ impl Record {
             }
         }
         Ok(())
+    }
+}
+
+fn thaw_v1(dir: &Dir) {
+    let _ = dir.write("freezer.state", "THAWED");
+    for child in dir.children() {
+        if let Ok(child) = dir.child(&child) {
+            thaw_v1(&child);
+        }
     }
 }
 

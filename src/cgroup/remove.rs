@@ -81,17 +81,9 @@ fn empty(dir: &Dir) {
         if dir.remove(&name).is_err()
             && let Ok(child) = dir.child(&name)
         {
-            thaw(&child);
             empty(&child);
             let _ = dir.remove(&name);
         }
-    }
-}
-
-/// A sub-cgroup that the container froze on v1 keeps its killed processes alive.
-fn thaw(dir: &Dir) {
-    if dir.read("freezer.state").is_ok_and(|state| state.trim() != "THAWED") {
-        let _ = dir.write("freezer.state", "THAWED");
     }
 }
 

@@ -107,7 +107,7 @@ impl Args {
         }
         let signals = Signals::block()?;
         let executed = exec(context, &record, &config, &request)?;
-        foreground::wait(&executed.child, &signals, executed.terminal)
+        foreground::wait(&executed.child, &signals, executed.terminal, None)
     }
 
     /// The process of `--process`, or the container's own with what the flags change.

@@ -13,6 +13,7 @@ use anyhow::{anyhow, bail};
 use oci_spec::runtime::{Hooks, LinuxPersonalityDomain, Spec};
 
 use super::id::ContainerId;
+use super::notify::{self, Notify};
 use super::process::{self, Asked, Proc};
 use super::record::{Phase, Record};
 use super::{Context, delete, state, status, store};
@@ -74,6 +75,8 @@ pub struct Created {
     pub config: Config,
     /// What the walk left in the runtime: the process, and the slots.
     pub runtime: Runtime,
+    /// The socket on which a container started at once says that it is ready.
+    pub notify: Option<Notify>,
 }
 
 /// Makes a container.
@@ -85,6 +88,10 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     store.check_free(&request.id)?;
     let mut config = trace.span("reading config.json", || Config::open(&request.bundle))?;
     add_env(&mut config, &request.extra_env);
+    let notifies = Notify::host().is_some();
+    if notifies {
+        notify::configure(&mut config, &store.dir(&request.id));
+    }
     let record = Rc::new(RefCell::new(new_record(&config, request, host)?));
     let dir = store.dir(&request.id);
     let plan = trace.span("planning", || plan_create(&config, &record, &dir, request, host))?;
@@ -92,6 +99,13 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         log.warn(warning);
     }
     let seat = store.reserve(&request.id)?;
+    let notify = match prepare_notify(notifies, request.start, seat.dir()) {
+        Ok(notify) => notify,
+        Err(error) => {
+            seat.remove()?;
+            return Err(error);
+        }
+    };
     let mut runtime = Runtime::default();
     let ending = if request.start == Start::Now { Ending::Executed } else { Ending::Waiting };
     let result = plan.execute(&mut runtime, ending, trace);
@@ -104,11 +118,20 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         }
         return Err(error);
     }
-    Ok(Created { record, config, runtime })
+    Ok(Created { record, config, runtime, notify })
+}
+
+/// Makes the folder of the container's notify socket, and the socket when the container starts at once.
+fn prepare_notify(wanted: bool, start: Start, dir: &Path) -> Result<Option<Notify>> {
+    if !wanted {
+        return Ok(None);
+    }
+    notify::make_folder(dir)?;
+    if start == Start::Now { Notify::bind(dir) } else { Ok(None) }
 }
 
 /// Adds to the environment of the process.
-fn add_env(config: &mut Config, extra: &[String]) {
+pub fn add_env(config: &mut Config, extra: &[String]) {
     if extra.is_empty() {
         return;
     }

@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, SetArg, Termios};
 
+use super::notify::Notify;
 use crate::error::{Result, Why};
 use crate::plan::walk::Child;
 use crate::sys::process::{pidfd_send_signal, wait_any};
@@ -64,8 +65,9 @@ impl Drop for Raw {
 ///
 /// # Errors
 /// When the terminal cannot be set up or polled.
-pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>) -> Result<i32> {
+pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify: Option<Notify>) -> Result<i32> {
     let mut console = terminal.map(Console::receive).transpose()?;
+    let mut notify = notify;
     loop {
         if let Some(code) = take_signals(child, signals, console.as_ref())? {
             if let Some(console) = &mut console {
@@ -73,7 +75,13 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>) -> Resu
             }
             return Ok(code);
         }
-        let (output, input) = poll_once(signals, console.as_ref())?;
+        let (output, input) = poll_once(signals, console.as_ref(), notify.as_ref())?;
+        if let Some(waiting) = &mut notify {
+            waiting.pass_on(child.pid)?;
+            if !waiting.is_waiting() {
+                notify = None;
+            }
+        }
         if let Some(console) = &mut console {
             if output {
                 console.copy_output();
@@ -86,7 +94,7 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>) -> Resu
 }
 
 /// Waits until something happens; says whether the terminal has output, and whether there is input for it.
-fn poll_once(signals: &Signals, console: Option<&Console>) -> Result<(bool, bool)> {
+fn poll_once(signals: &Signals, console: Option<&Console>, notify: Option<&Notify>) -> Result<(bool, bool)> {
     let stdin = std::io::stdin();
     let mut polled = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
     let mut watch = |fd, wanted: bool| {
@@ -97,6 +105,9 @@ fn poll_once(signals: &Signals, console: Option<&Console>) -> Result<(bool, bool
     };
     let output = console.and_then(|console| watch(console.master.as_fd(), !console.hung_up));
     let input = console.and_then(|console| watch(stdin.as_fd(), !console.input_ended));
+    if let Some(notify) = notify {
+        polled.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
+    }
     match poll(&mut polled, PollTimeout::NONE) {
         Err(Errno::EINTR) => return Ok((false, false)),
         other => other.why(|| "poll")?,

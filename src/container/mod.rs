@@ -7,6 +7,7 @@ pub mod foreground;
 pub mod id;
 pub mod kill;
 pub mod list;
+pub mod notify;
 pub mod pause;
 pub mod process;
 pub mod ps;

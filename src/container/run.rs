@@ -28,8 +28,11 @@ pub struct Manner {
 /// Whatever fails; nothing is left behind then.
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
-        let created = create(context, request)?;
-        let result = started(context, &created);
+        let mut created = create(context, request)?;
+        let result = started(context, &created).and_then(|()| {
+            let child = created.runtime.take_child();
+            created.notify.as_mut().zip(child).map_or(Ok(()), |(notify, child)| notify.wait_for(&child))
+        });
         if result.is_err() {
             remove(context, request, &created)?;
         }
@@ -45,7 +48,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     let child = created.runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
     let result = started(context, &created)
         .and_then(|()| context.trace.span("waiting for the container", || {
-            foreground::wait(&child, &signals, created.runtime.terminal.take())
+            foreground::wait(&child, &signals, created.runtime.terminal.take(), created.notify.take())
         }));
     if result.is_err() {
         let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);

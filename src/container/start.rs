@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::id::ContainerId;
 use super::record::Record;
-use super::status::Status;
+use super::notify::Notify;
+use super::status::{self, Status};
 use super::store::Seat;
 use super::{Context, kill, state};
 use crate::error::{Result, Why, errno_text, one_line};
@@ -35,8 +36,15 @@ pub fn start(context: &mut Context, id: &ContainerId) -> Result<()> {
         Status::Creating => bail!("cannot start a container that is being created"),
     }
     let config = seat.config()?;
+    let mut notify = Notify::bind(seat.dir())?;
+    let init = status::init(&record)?;
     context.trace.span("waiting for execve", || go(&seat, &config))?;
-    poststart(context, &record, &config)
+    poststart(context, &record, &config)?;
+    drop(seat);
+    if let Some(notify) = &mut notify {
+        notify.wait(init.as_fd(), record.pid)?;
+    }
+    Ok(())
 }
 
 fn go(seat: &Seat, config: &Config) -> Result<()> {

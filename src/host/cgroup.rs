@@ -4,13 +4,14 @@
 //! `/proc/self/mountinfo` is read once for all controllers. The runtime's own place in the
 //! hierarchies matters for relative cgroup paths only, so it is read when one is asked for.
 
-use std::path::Path;
+use std::ffi::CStr;
 
 use anyhow::anyhow;
-use libcgroups::common::{CgroupSetup, DEFAULT_CGROUP_ROOT, get_cgroup_setup, read_cgroup_file};
+use libcgroups::common::{CgroupSetup, DEFAULT_CGROUP_ROOT, get_cgroup_setup};
 use nix::errno::Errno;
 
-use crate::error::{Result, Sys};
+use crate::error::{Result, Why};
+use crate::sys::fd;
 
 /// The cgroup hierarchies of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Setup {
         if let Ok(CgroupSetup::Unified) = get_cgroup_setup() {
             return Ok(Setup::Unified { mount: DEFAULT_CGROUP_ROOT.into(), own: Own::Unread });
         }
-        Ok(from_mountinfo(&read(Path::new("/proc/self/mountinfo"))?))
+        Ok(from_mountinfo(&read(c"/proc/self/mountinfo")?))
     }
 
     /// Whether v2 alone is in use.
@@ -82,7 +83,7 @@ impl Own {
         let list = match self {
             Own::Known(list) => list,
             Own::Unread => {
-                read_now = parse_own(&read(Path::new("/proc/self/cgroup"))?);
+                read_now = parse_own(&read(c"/proc/self/cgroup")?);
                 &read_now
             }
         };
@@ -97,17 +98,24 @@ impl Own {
     pub fn known(&self) -> Result<Own> {
         Ok(match self {
             Own::Known(_) => self.clone(),
-            Own::Unread => Own::Known(parse_own(&read(Path::new("/proc/self/cgroup"))?)),
+            Own::Unread => Own::Known(parse_own(&read(c"/proc/self/cgroup")?)),
         })
     }
 }
 
-/// A file's text; the error names the file.
-fn read(path: &Path) -> Result<String> {
-    read_cgroup_file(path).map_err(|error| match error.inner().raw_os_error() {
-        Some(raw) => anyhow::Error::new(Sys(Errno::from_raw(raw))).context(format!("read {}", path.display())),
-        None => anyhow!(error),
-    })
+/// A file's text; the error names the file. In two reads usually: std would grow its buffer from 32 bytes.
+fn read(path: &CStr) -> Result<String> {
+    let what = || format!("read {}", path.to_string_lossy());
+    let file = fd::open(path, libc::O_RDONLY, 0).why(what)?;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 16384]);
+    loop {
+        match nix::unistd::read(&file, &mut chunk) {
+            Ok(0) => return String::from_utf8(bytes).map_err(|_| anyhow!("{}: no text", what())),
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).why(what),
+        }
+    }
 }
 
 /// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".

@@ -214,18 +214,19 @@ fn spawn(
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
     }
-    let cgroup = cgroup.map(|slot| runtime.slots.get(slot)).transpose().why(|| "placing the process")?;
+    let cgroup = *cgroup;
     let own = match through_user {
         None => enter_for_children(for_children, runtime)?,
         Some(_) => Vec::new(),
     };
     let cloned = match through_user {
-        None => clone3(*flags, cgroup).why(|| "cloning the container's process")?,
+        None => clone_into(*flags, cgroup, runtime).why(|| "cloning the container's process")?,
         Some(slot) => {
-            let user = runtime.slots.get(*slot).why(|| "joining the user namespace")?;
-            match clone3(0, cgroup).why(|| "cloning the go-between of the user namespace")? {
+            let go_between_cloned = clone_into(0, cgroup, runtime).why(|| "cloning the go-between of the user namespace")?;
+            match go_between_cloned {
                 Cloned::Child => {
                     alloc::forbid();
+                    let user = runtime.slots.get(*slot).why(|| "joining the user namespace")?;
                     go_between(user, &plan.spawn, &runtime.slots, theirs.as_fd())
                 }
                 Cloned::Parent(_, pidfd) => sibling(ours.as_fd(), pidfd.as_fd())?,
@@ -244,6 +245,22 @@ fn spawn(
             }
             Ok(Child { pid, pidfd })
         }
+    }
+}
+
+/// clone3 into the v2 cgroup. An empty slot afterwards tells the step that joins cgroups that it is done.
+///
+/// Without clone3 (a seccomp filter that hides it, answering ENOSYS), before Linux 5.7 (E2BIG), and for
+/// a threaded or busy cgroup (EOPNOTSUPP, EBUSY), the process is made here and moved by that step.
+fn clone_into(flags: u64, cgroup: Option<super::Slot>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
+    let Some(slot) = cgroup else { return clone3(flags, None) };
+    match clone3(flags, Some(runtime.slots.get(slot)?)) {
+        Err(Errno::ENOSYS | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY) => clone3(flags, None),
+        Ok(cloned) => {
+            drop(runtime.slots.take(slot));
+            Ok(cloned)
+        }
+        other => other,
     }
 }
 

@@ -77,7 +77,11 @@ pub fn send_fd(socket: BorrowedFd<'_>, message: &[u8], fd: BorrowedFd<'_>) -> Re
     }
     // SAFETY: CMSG_LEN only computes.
     let len = unsafe { libc::CMSG_LEN(fd_len) };
-    let filled = libc::cmsghdr { cmsg_len: len as _, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS };
+    // SAFETY: cmsghdr is plain data, for which all zeroes is a valid value (C libraries pad it differently).
+    let mut filled: libc::cmsghdr = unsafe { std::mem::zeroed() };
+    filled.cmsg_len = len as _;
+    filled.cmsg_level = libc::SOL_SOCKET;
+    filled.cmsg_type = libc::SCM_RIGHTS;
     // SAFETY: cmsg points at the aligned start of `control`, which outlives this call.
     unsafe { cmsg.write(filled) };
     // SAFETY: the data of a cmsghdr within the buffer checked above.

@@ -223,18 +223,23 @@ pub fn cwd_is_reachable() -> bool {
 
 /// The MS_* flags of the mount that a descriptor is on, as a remount must repeat them.
 pub fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
-    use nix::sys::statvfs::FsFlags;
-    let flags = nix::sys::statvfs::fstatvfs(fd)?.flags();
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the library fills the buffer of exactly this type.
+    Errno::result(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstatvfs succeeded, so the buffer is initialised.
+    let flags = unsafe { stat.assume_init() }.f_flag;
+    /// Not in every C library's headers.
+    const ST_RELATIME: u64 = 4096;
     let pairs = [
-        (FsFlags::ST_RDONLY, libc::MS_RDONLY),
-        (FsFlags::ST_NOSUID, libc::MS_NOSUID),
-        (FsFlags::ST_NODEV, libc::MS_NODEV),
-        (FsFlags::ST_NOEXEC, libc::MS_NOEXEC),
-        (FsFlags::ST_NOATIME, libc::MS_NOATIME),
-        (FsFlags::ST_NODIRATIME, libc::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, libc::MS_RELATIME),
+        (libc::ST_RDONLY, libc::MS_RDONLY),
+        (libc::ST_NOSUID, libc::MS_NOSUID),
+        (libc::ST_NODEV, libc::MS_NODEV),
+        (libc::ST_NOEXEC, libc::MS_NOEXEC),
+        (libc::ST_NOATIME, libc::MS_NOATIME),
+        (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
+        (ST_RELATIME, libc::MS_RELATIME),
     ];
-    Ok(pairs.iter().filter(|(on, _)| flags.contains(*on)).fold(0, |sum, (_, flag)| sum | flag))
+    Ok(pairs.iter().filter(|(on, _)| flags & on != 0).fold(0, |sum, (_, flag)| sum | flag))
 }
 
 /// fchown(2).

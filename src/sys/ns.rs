@@ -21,5 +21,5 @@ const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 /// The CLONE_NEW* flag of a namespace file; ENOTTY or EINVAL when it is none.
 pub fn kind(fd: BorrowedFd<'_>) -> Result<i32> {
     // SAFETY: this request takes no argument; files that do not know it refuse it.
-    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) })
 }
