@@ -38,6 +38,36 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
+/// The actions that profiles may name.
+pub const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+/// The comparisons of arguments.
+pub const OPERATORS: [&str; 7] =
+    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+
+/// The flags that profiles may set.
+pub const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+/// The architectures whose system calls are known.
+pub fn architectures() -> Vec<String> {
+    arch::names()
+}
+
 /// Compiles a profile for this machine; none if it would allow whatever can happen here.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Option<Filter>> {
     compile_for(seccomp, arch::NATIVE)
@@ -49,4 +79,21 @@ pub fn compile_for(seccomp: &LinuxSeccomp, native: Arch) -> Result<Option<Filter
     let Some(program) = compile::compile(&mut profile)? else { return Ok(None) };
     let filter::Profile { flags, listener, warnings, .. } = profile;
     Ok(Some(Filter { program, flags, listener, warnings }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+
+    fn reads<T: serde::de::DeserializeOwned>(names: &[&str]) -> bool {
+        names.iter().all(|name| serde_json::from_value::<T>((*name).into()).is_ok())
+    }
+
+    #[test]
+    fn the_names_of_features_are_those_of_config_json() {
+        assert!(reads::<LinuxSeccompAction>(&ACTIONS) && reads::<LinuxSeccompOperator>(&OPERATORS));
+        assert!(reads::<LinuxSeccompFilterFlag>(&FLAGS));
+        assert!(architectures().contains(&"SCMP_ARCH_X86_64".to_owned()));
+    }
 }
