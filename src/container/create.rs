@@ -98,6 +98,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     for warning in config.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
     }
+    log.debug_lines(|| plan.to_string());
     let seat = store.reserve(&request.id)?;
     let notify = match prepare_notify(notifies, request.start, seat.dir()) {
         Ok(notify) => notify,
