@@ -157,6 +157,11 @@ impl Command {
         }
     }
 
+    /// The exit status of a failure: that of `exec` must differ from what programs exit with.
+    fn failure(&self) -> ExitCode {
+        if matches!(self, Command::Exec(_)) { ExitCode::from(255) } else { ExitCode::FAILURE }
+    }
+
     /// Whether a container can get hold of this process, so that its binary must be out of reach.
     fn enters_container(&self) -> bool {
         matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_))
@@ -199,14 +204,14 @@ pub fn main() -> ExitCode {
         let _ = Cli::command().print_help();
         return ExitCode::SUCCESS;
     };
-    let prefix = command.prefix();
+    let (prefix, failure) = (command.prefix(), command.failure());
     let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
     let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
     match run(cli.global, command, log) {
         Ok(code) => ExitCode::from(code as u8),
         Err((error, log)) => {
             report(&error, prefix, &log);
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -98,6 +98,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     for warning in config.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
     }
+    log.debug_lines(|| plan.to_string());
     let seat = store.reserve(&request.id)?;
     let notify = match prepare_notify(notifies, request.start, seat.dir()) {
         Ok(notify) => notify,
@@ -112,8 +113,9 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     let record = record.borrow().clone();
     if let Err(error) = result {
         let error = explain(error, &record);
-        if let Err(left) = delete::destroy(&record, seat) {
-            log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left)));
+        match delete::destroy(&record, seat) {
+            Ok(()) => delete::poststop(context, &record, &config),
+            Err(left) => log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left))),
         }
         return Err(error);
     }
@@ -277,6 +279,9 @@ pub fn plan_create(
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
     let parameters = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+    for name in parameters.keys() {
+        namespaces.require_private(Kind::of_parameter(name), &format!("linux.sysctl[{name:?}]"))?;
+    }
     sysctl::plan(&parameters.into_iter().collect(), |plan| proc.slot(plan), plan)?;
     if namespaces.is_private(Kind::Mount) {
         rootfs.plan_masks(plan)?;

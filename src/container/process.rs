@@ -1,5 +1,6 @@
 //! The part of a plan that makes a process what config.json says it is: the same for `create` and `exec`.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use anyhow::bail;
@@ -14,7 +15,7 @@ use crate::process::{caps, fds, labels, rlimits, sched, user};
 use crate::seccomp;
 use crate::spec::{self, Capabilities, CpuAffinity};
 use crate::sys::process::{CpuMask, SchedAttr};
-use crate::sys::tty::Size;
+use crate::sys::tty::{self, Size};
 use crate::{hooks, procfs};
 
 /// Init runs wherever its cgroup lets it.
@@ -85,8 +86,12 @@ pub fn plan_before(
         }
         return Ok(None);
     }
-    let size =
-        asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+    let size = asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+    // Set before the program runs: its first look at the size shall not race with this process.
+    let size = size.or_else(|| match target {
+        Target::Foreground => tty::size(std::io::stdin().as_fd()).ok(),
+        Target::Socket(_) => None,
+    });
     let socket = console::plan_socket(&target, plan);
     let console = Console { target, size, uid: asked.process.user().uid(), dev_console };
     Ok(Some(Terminal { console, socket }))

@@ -29,11 +29,14 @@ pub struct Manner {
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
         let mut created = create(context, request)?;
-        started(context, &created)?;
-        if let (Some(notify), Some(child)) = (&mut created.notify, created.runtime.take_child()) {
-            notify.wait_for(&child)?;
+        let result = started(context, &created).and_then(|()| {
+            let child = created.runtime.take_child();
+            created.notify.as_mut().zip(child).map_or(Ok(()), |(notify, child)| notify.wait_for(&child))
+        });
+        if result.is_err() {
+            remove(context, request, &created)?;
         }
-        return Ok(0);
+        return result.map(|()| 0);
     }
     let signals = Signals::block()?;
     if manner.subreaper {
