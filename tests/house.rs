@@ -1,6 +1,8 @@
 //! The rules of the house that no compiler checks: layers, where unsafe code and raw descriptors may be, the size
 //! of files and functions, and words that say nothing to a reader of the project.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests fail by panicking, as tests do.
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -102,9 +104,9 @@ fn literal(text: &str, before: Option<u8>) -> usize {
     if text.starts_with("/*") {
         return until(2, "*/");
     }
-    if text.starts_with('"') {
+    if let Some(rest) = text.strip_prefix('"') {
         let mut escaped = false;
-        let end = text[1..].find(|char| {
+        let end = rest.find(|char| {
             let ends = char == '"' && !escaped;
             escaped = char == '\\' && !escaped;
             ends

@@ -1,5 +1,7 @@
 //! `--trace FILE` and `ORLOP_TRACE`: every step of both processes on one clock, in the Chrome trace format.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests fail by panicking, as tests do.
+
 mod common;
 
 use std::collections::BTreeSet;

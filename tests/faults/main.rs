@@ -1,6 +1,8 @@
 //! Nothing is left behind: every step of every plan fails once, the runtime is killed once before each step,
 //! and at random moments; records are damaged, and commands race each other.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests fail by panicking, as tests do.
+
 #[path = "../common/mod.rs"]
 mod common;
 

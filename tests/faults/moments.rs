@@ -38,23 +38,34 @@ fn quiet(case: &Case, words: &[&str]) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-#[test]
-fn a_create_killed_at_any_moment_can_be_deleted() {
-    need_root!();
-    let case = Case::with_everything("true");
+/// Kills the command fifty times, at moments spread over its whole time.
+fn kill_at_any_moment(case: &Case, command: &[&str]) {
+    let words = case.words(command);
     let begin = Instant::now();
-    case.orlop(&case.words(&["create"])).ok();
+    case.orlop(&words).ok();
     let mut delays = Delays::like(begin.elapsed());
     case.orlop(&["delete", "--force", &case.id]).ok();
     let mut killed = 0;
     for _ in 0..50 {
         let delay = delays.next();
-        killed += usize::from(kill_after(&case, &case.words(&["create"]), delay));
+        killed += usize::from(kill_after(case, &words, delay));
         let deleted = case.orlop(&["delete", "--force", &case.id]);
-        assert_eq!((deleted.code, deleted.stderr.as_str()), (0, ""), "create killed after {delay:?}");
-        case.assert_nothing_left(&format!("create killed after {delay:?}"));
+        assert_eq!((deleted.code, deleted.stderr.as_str()), (0, ""), "{command:?} killed after {delay:?}");
+        case.assert_nothing_left(&format!("{command:?} killed after {delay:?}"));
     }
     assert_ne!(killed, 0);
+}
+
+#[test]
+fn a_create_killed_at_any_moment_can_be_deleted() {
+    need_root!();
+    kill_at_any_moment(&Case::with_everything("true"), &["create"]);
+}
+
+#[test]
+fn a_run_killed_at_any_moment_can_be_deleted() {
+    need_root!();
+    kill_at_any_moment(&Case::with_everything("sleep 20"), &["run", "--detach"]);
 }
 
 #[test]
@@ -83,16 +94,16 @@ fn a_damaged_record_is_an_error_and_delete_force_removes_the_container() {
     need_root!();
     let case = Case::new("sleep 100").without_parent_cgroup();
     let file = case.bundle.root().join(&case.id).join("state.json");
-    let damages: [(&str, fn(&str) -> String); 4] = [
-        ("empty", |_| String::new()),
-        ("truncated", |text| text[..text.len() / 2].to_owned()),
-        ("of another kind", |_| "{}".to_owned()),
-        ("no JSON", |_| "\0\0\0\0".to_owned()),
-    ];
-    for (what, damage) in damages {
+    for what in ["empty", "truncated", "of another kind", "no JSON"] {
         case.orlop(&case.words(&["run", "--detach"])).ok();
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, damage(&text)).unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        let damaged = match what {
+            "empty" => &[],
+            "truncated" => &whole[..whole.len() / 2],
+            "of another kind" => b"{}",
+            _ => &[0; 4][..],
+        };
+        std::fs::write(&file, damaged).unwrap();
         for command in [&["state", &case.id][..], &["start", &case.id], &["kill", &case.id], &["delete", &case.id]] {
             let error = case.orlop(command).fails();
             assert!(error.contains("is damaged") && error.contains("delete --force"), "{what}, {command:?}: {error}");
