@@ -1,5 +1,5 @@
 //! What the integration tests share: a bundle of its own for each test, the built program, and skips that are counted.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod actions;
 pub mod config;
