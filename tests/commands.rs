@@ -1,4 +1,5 @@
 //! Every command and every flag of the command line, as runc's callers use them (exec has its own file).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `exec`: another process in a running container, with every flag.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -210,6 +211,19 @@ fn standard_input_reaches_the_program() {
     child.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"got one\ngot two\n");
+}
+
+#[test]
+fn signals_to_exec_go_to_its_process() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let id = bundle.running();
+    let script = "trap 'exit 15' TERM; touch /ready; while :; do sleep 0.02; done";
+    let mut child = bundle.spawn(&["exec", &id, "sh", "-c", script], "output");
+    eventually("ready", || bundle.rootfs().join("ready").exists().then_some(()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(15));
+    assert_eq!(bundle.state(&id)["status"], "running");
 }
 
 #[test]

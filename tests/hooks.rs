@@ -1,4 +1,5 @@
 //! Hooks: config.md#posix-platform-hooks and the life cycle of runtime.md (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// A bundle whose hooks keep the state that they get, one file each. The first four can be told
-/// apart by their root: only startContainer sees the container's.
+/// A bundle whose hooks keep the state that they get, one file each. Of the six only startContainer sees the
+/// container's root.
 fn keeping_states() -> Bundle {
     let mut bundle = Bundle::sleeping();
     let rootfs = bundle.rootfs();

@@ -1,4 +1,5 @@
 //! The life of a container: runtime.md of runtime-spec 1.3, as runc's commands do it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Namespaces: config-linux.md#namespaces, #user-namespace-mappings and #time-offsets (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What the program is given: config.md#process and #posix-process, config-linux.md#linux-process (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The container's file system: config.md#root and #mounts, config-linux.md#default-filesystems, #devices,
 //! #rootfs-mount-propagation, #masked-paths, #readonly-paths and #sysctl (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

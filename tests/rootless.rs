@@ -1,4 +1,5 @@
 //! Containers of users without privileges.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 

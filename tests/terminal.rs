@@ -1,4 +1,5 @@
 //! Terminals: config.md#process (`terminal`, `consoleSize`), `--console-socket`, and `run` and `exec -t` in the foreground.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
