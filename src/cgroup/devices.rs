@@ -303,16 +303,20 @@ impl Program {
     }
 }
 
+/// The number's type differs between C libraries.
+#[allow(clippy::unnecessary_cast)]
+const MEMLOCK: u32 = libc::RLIMIT_MEMLOCK as u32;
+
 fn load(code: &[u64]) -> sys::Result<std::os::fd::OwnedFd> {
     match bpf::load_device_program(code) {
         // Before Linux 5.11 programs count against RLIMIT_MEMLOCK; the container does not inherit the raised one.
         Err(Errno::EPERM) => {
-            let (soft, hard) = process::getrlimit(libc::RLIMIT_MEMLOCK as u32)?;
-            if process::prlimit(0, libc::RLIMIT_MEMLOCK as u32, libc::RLIM_INFINITY, libc::RLIM_INFINITY).is_err() {
+            let (soft, hard) = process::getrlimit(MEMLOCK)?;
+            if process::prlimit(0, MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY).is_err() {
                 return Err(Errno::EPERM);
             }
             let loaded = bpf::load_device_program(code);
-            process::prlimit(0, libc::RLIMIT_MEMLOCK as u32, soft, hard)?;
+            process::prlimit(0, MEMLOCK, soft, hard)?;
             loaded
         }
         other => other,

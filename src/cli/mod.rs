@@ -241,10 +241,7 @@ fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, F
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));
     }
-    let mut context = match context(&global, log) {
-        Ok(context) => context,
-        Err(failure) => return Err(failure),
-    };
+    let mut context = context(&global, log)?;
     let result = dispatch(&mut context, command);
     let result = match (result, context.trace.write()) {
         (Err(error), _) | (Ok(_), Err(error)) => Err(error),

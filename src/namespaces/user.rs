@@ -65,7 +65,7 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces, mapper: Mapper, plan: &mut Pla
             plan.outside(DenySetgroups);
         }
         plan.outside(WriteMap { ids: Ids::Gid, text: text(gids), helper });
-    } else if !namespaces.is_private(Kind::User) && !(uids.is_empty() && gids.is_empty()) {
+    } else if !(namespaces.is_private(Kind::User) || uids.is_empty() && gids.is_empty()) {
         bail!("config.json: linux.uidMappings and linux.gidMappings need a user namespace");
     }
     if namespaces.is_private(Kind::User) {

@@ -8,6 +8,8 @@ use super::json;
 use crate::error::Result;
 
 /// Resource limits by name, with their numbers for prlimit(2).
+// The numbers' type differs between C libraries.
+#[allow(clippy::unnecessary_cast)]
 pub const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_AS", libc::RLIMIT_AS as u32),
     ("RLIMIT_CORE", libc::RLIMIT_CORE as u32),

@@ -120,6 +120,8 @@ pub fn number(fd: BorrowedFd<'_>) -> i32 {
 }
 
 /// fstatfs(2)'s file system type, such as `PROC_SUPER_MAGIC`.
+// The field's type differs between architectures.
+#[allow(clippy::unnecessary_cast)]
 pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
     let mut buffer = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the kernel fills the buffer of exactly this type.
