@@ -13,7 +13,7 @@ pub fn print() -> Result<()> {
         apparmor: true,
         selinux: true,
         intel_rdt: false,
-        idmap: false,
+        idmap: true,
         net_devices: false,
         unsafe_annotations: &[],
         annotations: &[],
