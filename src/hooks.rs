@@ -21,8 +21,8 @@ use oci_spec::runtime::Hook;
 use crate::error::{Result, Why, errno_text};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
 use crate::sys::clone::{Cloned, fork};
-use crate::sys::process::{self, Exit, Strings};
 use crate::sys::fd;
+use crate::sys::process::{self, Exit, Strings};
 
 /// The state that hooks are given, as JSON, for a pid that is known only when they run.
 pub type State = Rc<dyn Fn(&'static str, i32) -> String>;

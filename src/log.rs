@@ -91,6 +91,13 @@ impl Log {
         }
     }
 
+    /// Several lines for `--debug`.
+    pub fn debug_lines(&self, text: impl FnOnce() -> String) {
+        if self.debug {
+            text().lines().for_each(|line| self.line(Level::Debug, line, None, None));
+        }
+    }
+
     /// The command's one error, with what programs may want to know of it.
     pub fn error(&self, message: &str, detail: Option<&Detail>, errno: Option<nix::errno::Errno>) {
         self.line(Level::Error, message, detail, errno);

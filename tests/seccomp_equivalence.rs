@@ -8,121 +8,49 @@
 mod seccomp;
 
 use orlop::seccomp::compile_for;
+use seccomp::oracle::{Meaning, Oracle};
 use seccomp::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
-/// libseccomp in a process of its own.
-struct Oracle {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    version: String,
-}
-
-/// What libseccomp and runc make of a profile.
-struct Reference {
-    program: Vec<Instruction>,
-    newest: BTreeMap<String, u32>,
-    unknown: Vec<String>,
-    deny_unknown: bool,
-}
-
-impl Oracle {
-    fn start() -> Option<Oracle> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seccomp/libseccomp.py");
-        let child = Command::new("python3")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let Ok(mut child) = child else {
-            eprintln!("SKIP: no python3 to ask libseccomp with");
-            return None;
-        };
-        let requests = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut version = String::new();
-        answers.read_line(&mut version).unwrap();
-        if version.is_empty() {
-            let output = child.wait_with_output().unwrap();
-            eprintln!("SKIP: no libseccomp to compare with: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-            return None;
-        }
-        Some(Oracle { child, requests, answers, version: version.trim().into() })
-    }
-
-    fn ask(&mut self, request: &Value) -> Value {
-        writeln!(self.requests, "{request}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap()
-    }
-
-    /// The names of the system calls that libseccomp knows on these architectures.
-    fn names(&mut self, archs: &[&str]) -> Vec<String> {
-        serde_json::from_value(self.ask(&json!({"names": archs}))["names"].take()).unwrap()
-    }
-
-    /// The reference for a profile, or the errno with which libseccomp refuses it.
-    fn compile(&mut self, native: &str, profile: &Value) -> Result<Reference, i64> {
-        let mut answer = self.ask(&json!({"native": native, "profile": profile}));
-        if let Some(errno) = answer["error"].as_i64() {
-            return Err(errno);
-        }
-        let default = profile["defaultAction"].as_str().unwrap();
-        Ok(Reference {
-            program: serde_json::from_value(answer["program"].take()).unwrap(),
-            newest: serde_json::from_value(answer["newest"].take()).unwrap(),
-            unknown: serde_json::from_value(answer["unknown"].take()).unwrap(),
-            deny_unknown: !["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"].contains(&default),
-        })
-    }
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Reference {
-    /// The answer of runc's filter: ENOSYS for numbers above those of the profile, else what libseccomp says.
-    fn run(&self, machine: &Machine, call: &Call) -> Outcome {
-        let outcome = run(&self.program, call);
-        let x86_64 = machine.audit == 0xc000_003e;
-        let name = match (x86_64, call.number & 0x4000_0000 != 0) {
-            (true, true) => "SCMP_ARCH_X32",
-            (true, false) => "SCMP_ARCH_X86_64",
-            _ => machine.name,
-        };
-        let Some(&newest) = self.newest.get(name).filter(|_| self.deny_unknown) else { return outcome };
-        let multiplexer = machine.name.starts_with("SCMP_ARCH_S390") && call.number == 0;
-        let answer = if call.number > newest || multiplexer { 0x5_0026 } else { outcome.answer };
-        Outcome { answer, ..outcome }
-    }
-}
+use std::collections::BTreeSet;
 
 /// What a comparison came to.
 #[derive(Debug, Default)]
 struct Totals {
+    /// Those compared.
     profiles: usize,
+    /// Those that both refuse.
     refused: usize,
+    /// Those compared that libseccomp refuses or does not come to an end with: orlop's are held against the rules alone.
+    without_reference: usize,
+    /// Calls to which libseccomp's answer is none that the profile's rules give.
+    contradictions: usize,
+    /// Calls for which rules with different actions match, and libseccomp takes another than orlop.
+    other_order: usize,
     calls: usize,
+    /// Instructions executed for all calls, libseccomp's without those that runc puts before its program.
     ours: usize,
     theirs: usize,
+    /// Calls that take more instructions than with libseccomp's program.
+    longer: usize,
 }
 
 /// Arguments that lie at and around the values that the profile compares with.
 fn vectors(profile: &Value, random: &mut Random) -> Vec<[u64; 6]> {
-    let args = profile["syscalls"].as_array().into_iter().flatten().flat_map(|call| call["args"].as_array().into_iter().flatten());
+    let args = profile["syscalls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|call| call["args"].as_array().into_iter().flatten());
     let mut values = vec![0, 1, u64::MAX, 1 << 32, u64::from(u32::MAX)];
     for value in args.flat_map(|arg| [arg["value"].as_u64(), arg["valueTwo"].as_u64()]).flatten() {
-        values.extend([value, value.wrapping_add(1), value.wrapping_sub(1), value ^ (1 << 32), !value, value & 0xffff_ffff]);
+        values.extend([
+            value,
+            value.wrapping_add(1),
+            value.wrapping_sub(1),
+            value ^ (1 << 32),
+            !value,
+            value & 0xffff_ffff,
+        ]);
     }
     (0..50)
         .map(|_| {
@@ -138,21 +66,19 @@ fn vectors(profile: &Value, random: &mut Random) -> Vec<[u64; 6]> {
 /// Compares both programs for a profile; returns the differences as sentences.
 fn compare(oracle: &mut Oracle, native: &str, json: &Value, random: &mut Random, totals: &mut Totals) -> Vec<String> {
     let ours = compile_for(&profile(json.clone()), machine_named(native).arch());
-    let reference = match (oracle.compile(native, json), ours.is_ok()) {
-        (Ok(reference), _) => reference,
-        (Err(errno), true) => return vec![format!("libseccomp refuses it with errno {errno}, orlop does not")],
-        (Err(_), false) => {
-            totals.refused += 1;
-            return Vec::new();
-        }
-    };
+    let reference = oracle.compile(native, json);
     assert_eq!(reference.unknown, Vec::<String>::new(), "the profile is to name only what this libseccomp knows");
     let ours = match ours {
         // No filter at all is as good as one that allows everything.
         Ok(filter) => filter.map_or(vec![(0x06, 0, 0, 0x7fff_0000)], |filter| instructions(&filter)),
+        Err(_) if reference.program.is_err() => {
+            totals.refused += 1;
+            return Vec::new();
+        }
         Err(error) => return vec![format!("orlop refuses it: {error:#}")],
     };
     totals.profiles += 1;
+    totals.without_reference += usize::from(reference.program.is_err());
     let vectors = vectors(json, random);
     let mut differences = Vec::new();
     let edges = [0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000, 0xffff_fffe, 0xffff_ffff];
@@ -164,13 +90,24 @@ fn compare(oracle: &mut Oracle, native: &str, json: &Value, random: &mut Random,
                 let call = machine.call(number, *args);
                 let (a, b) = (run(&ours, &call), reference.run(&machine, &call));
                 totals.calls += 1;
-                if a.answer != b.answer {
-                    differences.push(format!("{} {number:#x} {args:x?}: {:#x}, libseccomp {:#x}", machine.name, a.answer, b.answer));
+                let (is_right, other) = match reference.meaning(&machine, &call) {
+                    Meaning::Sure(answer) => (a.answer == answer, &mut totals.contradictions),
+                    Meaning::Either(answers) => (answers.contains(&a.answer), &mut totals.other_order),
+                };
+                let b = b.unwrap_or(a);
+                *other += usize::from(a.answer != b.answer);
+                if !is_right {
+                    let meaning = reference.meaning(&machine, &call);
+                    differences.push(format!(
+                        "{} {number:#x} {args:x?}: orlop {:#x}, libseccomp {:#x}, the rules {meaning:x?}",
+                        machine.name, a.answer, b.answer
+                    ));
                     break;
                 }
+                totals.ours += a.steps;
+                totals.theirs += b.steps;
+                totals.longer += usize::from(a.steps > b.steps);
                 if !a.saw_arguments && !b.saw_arguments {
-                    totals.ours += a.steps;
-                    totals.theirs += b.steps;
                     break;
                 }
             }
@@ -229,7 +166,8 @@ const FAMILIES: [&[&str]; 9] = [
 fn profiles_of_engines_are_compiled_as_libseccomp_does() {
     let Some(mut oracle) = Oracle::start() else { return };
     let mut random = Random(1);
-    let every: Vec<&str> = MACHINES.iter().map(|machine| machine.name).filter(|name| *name != "SCMP_ARCH_LOONGARCH64").collect();
+    let every: Vec<&str> =
+        MACHINES.iter().map(|machine| machine.name).filter(|name| *name != "SCMP_ARCH_LOONGARCH64").collect();
     let known = oracle.names(&every).into_iter().collect();
     for (engine, text) in ENGINES {
         for family in FAMILIES {
@@ -238,17 +176,41 @@ fn profiles_of_engines_are_compiled_as_libseccomp_does() {
             let left_out = known_to(&known, &mut json);
             let mut totals = Totals::default();
             let differences = compare(&mut oracle, family[0], &json, &mut random, &mut totals);
-            assert!(differences.is_empty(), "{engine} on {}: {:#?}", family[0], &differences[..differences.len().min(20)]);
-            eprintln!("{engine} on {} as libseccomp {} ({left_out} names unknown to it left out): {totals:?}", family[0], oracle.version);
+            assert!(
+                differences.is_empty(),
+                "{engine} on {}: {:#?}",
+                family[0],
+                &differences[..differences.len().min(20)]
+            );
+            eprintln!(
+                "{engine} on {} as libseccomp {} ({left_out} names unknown to it left out): {totals:?}",
+                family[0], oracle.version
+            );
         }
     }
 }
 
-/// A rule with conditions, values of which meet often.
-fn random_args(random: &mut Random) -> Value {
+/// System calls that some libseccomp has other numbers for than the kernel's headers.
+const OTHER_NUMBERS: [(&str, &str); 3] = [
+    ("sync_file_range2", "ARM's headers have this name for arm_sync_file_range too"),
+    ("map_shadow_stack", "Debian's libseccomp 2.5.4 knows it on all architectures but x32"),
+    ("memfd_secret", "newer kernels have it on loongarch64 too"),
+];
+
+/// What random profiles are to be like.
+struct Shape {
+    families: &'static [&'static [&'static str]],
+    /// How many conditions a rule has at most.
+    conditions: usize,
+    /// Whether the conditional rules of one call have different actions.
+    mixed: bool,
+}
+
+/// Conditions whose values meet often.
+fn random_args(random: &mut Random, most: usize) -> Value {
     let operators = ["NE", "LT", "LE", "EQ", "EQ", "GE", "GT", "MASKED_EQ"];
     let values = [0, 1, 2, 5, 40, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, 0x7e02_0000, u64::MAX];
-    let args: Vec<Value> = (0..1 + random.below(3))
+    let args: Vec<Value> = (0..1 + random.below(most))
         .map(|_| {
             let op = format!("SCMP_CMP_{}", random.one(&operators));
             let index = if random.below(3) > 0 { random.below(2) } else { random.below(6) };
@@ -258,30 +220,33 @@ fn random_args(random: &mut Random) -> Value {
     json!(args)
 }
 
-/// A profile with rules for calls with those names; `mixed` gives the conditional rules of one call different actions.
-fn random_profile(random: &mut Random, names: &[String], archs: &[&str], mixed: bool) -> Value {
+/// A profile with rules for calls with those names.
+fn random_profile(random: &mut Random, names: &[String], archs: &[&str], shape: &Shape) -> Value {
     let actions = ["ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "TRAP", "TRACE", "LOG", "ERRNO"];
     let default = format!("SCMP_ACT_{}", random.one(&actions));
     let mut syscalls = Vec::new();
+    let mut unused = names.to_vec();
     for _ in 0..1 + random.below(60) {
         let action = format!("SCMP_ACT_{}", random.one(&actions));
         let mut call = json!({"names": [], "action": action});
         if action.ends_with("ERRNO") || action.ends_with("TRACE") {
             call["errnoRet"] = json!(random.one(&[1, 2, 38, 4094]));
         }
-        let count = if random.below(4) == 0 { random.below(100) } else { 1 + random.below(4) };
-        call["names"] = (0..count).map(|_| random.one(names).clone()).collect();
+        // libseccomp refuses most profiles that give a call without conditions two actions.
+        let count = if random.below(4) == 0 { random.below(60) } else { 1 + random.below(4) };
+        call["names"] = (0..count.min(unused.len())).map(|_| unused.swap_remove(random.below(unused.len()))).collect();
         syscalls.push(call.clone());
         for _ in 0..random.below(4) {
-            if mixed {
+            if shape.mixed {
                 call["action"] = format!("SCMP_ACT_{}", random.one(&["ALLOW", "KILL", "TRAP", "LOG"])).into();
                 call.as_object_mut().unwrap().remove("errnoRet");
             }
-            call["args"] = random_args(random);
-            call["names"] = json!([random.one(names)]);
+            call["args"] = random_args(random, shape.conditions);
+            let choices = if random.below(8) == 0 || unused.is_empty() { names } else { &unused };
+            call["names"] = json!([random.one(choices)]);
             for _ in 0..random.below(3) {
                 syscalls.push(call.clone());
-                call["args"] = random_args(random);
+                call["args"] = random_args(random, shape.conditions);
             }
         }
     }
@@ -290,35 +255,93 @@ fn random_profile(random: &mut Random, names: &[String], archs: &[&str], mixed: 
     json!({"defaultAction": default, "architectures": archs, "syscalls": syscalls})
 }
 
-fn compare_random(seed: u64, count: usize, mixed: bool) -> Option<(Totals, Vec<String>)> {
+fn compare_random(seed: u64, count: usize, shape: &Shape) -> Option<(Totals, Vec<String>)> {
     let mut oracle = Oracle::start()?;
     let mut random = Random(seed);
     let mut totals = Totals::default();
     let mut differences = Vec::new();
     for round in 0..count {
-        let family = if round % 2 == 0 { FAMILIES[0] } else { FAMILIES[round / 2 % FAMILIES.len()] };
+        let family = shape.families[if round % 2 == 0 { 0 } else { round / 2 % shape.families.len() }];
         let mut names = oracle.names(family);
-        // ARM's headers have this name for arm_sync_file_range too, of which libseccomp does not know.
-        names.retain(|name| name != "sync_file_range2");
-        let json = random_profile(&mut random, &names, family, mixed);
-        for difference in compare(&mut oracle, family[0], &json, &mut random, &mut totals) {
-            differences.push(format!("profile {round} {}: {difference}\n{json}", family[0]));
+        names.retain(|name| !OTHER_NUMBERS.iter().any(|(other, _)| name == other));
+        let json = random_profile(&mut random, &names, family, shape);
+        if !compare(&mut oracle, family[0], &json, &mut random, &mut totals).is_empty() {
+            let (json, difference) = reduce(&mut oracle, family[0], json);
+            differences.push(format!("profile {round} on {}: {difference}\n{json:#}", family[0]));
         }
     }
     eprintln!("libseccomp {}: {totals:?}, {} differences", oracle.version, differences.len());
     Some((totals, differences))
 }
 
-#[test]
-fn random_profiles_are_compiled_as_libseccomp_does() {
-    let Some((totals, differences)) = compare_random(2, 200, false) else { return };
-    assert!(differences.is_empty(), "{}", differences[0]);
-    assert!(totals.profiles > 150, "too few were compared: {totals:?}");
+/// A smaller profile that still shows a difference, and the difference.
+fn reduce(oracle: &mut Oracle, native: &str, mut profile: Value) -> (Value, String) {
+    let mut differs = |profile: &Value| {
+        let mut differences = compare(oracle, native, profile, &mut Random(4), &mut Totals::default());
+        differences.pop()
+    };
+    let mut difference = String::from("only with other arguments");
+    let mut at = 0;
+    while at < profile["syscalls"].as_array().unwrap().len() {
+        let mut smaller = profile.clone();
+        smaller["syscalls"].as_array_mut().unwrap().remove(at);
+        match differs(&smaller) {
+            Some(still) => (profile, difference) = (smaller, still),
+            None => at += 1,
+        }
+    }
+    (profile, difference)
 }
 
 #[test]
-fn rules_with_different_actions_for_one_call_are_ordered_as_libseccomp_does() {
-    let Some((totals, differences)) = compare_random(3, 200, true) else { return };
-    assert!(differences.is_empty(), "{}", differences[0]);
-    assert!(totals.profiles > 100, "too few were compared: {totals:?}");
+fn random_profiles_are_compiled_as_libseccomp_does() {
+    for (seed, mixed) in [(2, false), (3, true)] {
+        let shape = Shape { families: &FAMILIES, conditions: 3, mixed };
+        let Some((totals, differences)) = compare_random(seed, 100, &shape) else { return };
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+        assert!(totals.profiles - totals.without_reference > 60, "too few were compared: {totals:?}");
+        // Where libseccomp takes another answer than the rules give, or another rule of several that match, its program
+        // compares what an earlier rule has loaded (docs/seccomp.md). It happens with few calls.
+        assert!(totals.contradictions + totals.other_order < totals.calls / 500, "{totals:?}");
+    }
+}
+
+#[test]
+fn rules_with_different_actions_are_tried_in_the_order_of_libseccomp() {
+    // With one condition of 32 bits in each rule, libseccomp's programs are always right.
+    let shape = Shape { families: &[&["SCMP_ARCH_ARM"]], conditions: 1, mixed: true };
+    let Some((totals, differences)) = compare_random(5, 200, &shape) else { return };
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(totals.profiles - totals.without_reference > 120, "too few were compared: {totals:?}");
+    assert_eq!((totals.contradictions, totals.other_order), (0, 0), "{totals:?}");
+}
+
+/// Prints, and does not judge: `cargo test --release --test seccomp_equivalence -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures; for a release build"]
+fn compiling_is_measured_against_libseccomp() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let native = "SCMP_ARCH_X86_64";
+    println!("profile     orlop ms  libseccomp {} ms  ratio  instructions  libseccomp's", oracle.version);
+    for (engine, text) in ENGINES {
+        let json: Value = serde_json::from_str(text).unwrap();
+        let parsed = profile(json.clone());
+        let time = || {
+            let start = std::time::Instant::now();
+            let filter = compile_for(&parsed, machine_named(native).arch()).unwrap().unwrap();
+            (start.elapsed().as_secs_f64(), filter.program.len())
+        };
+        // The first is what a container costs: nothing is in the processor's caches.
+        let first = time().0;
+        let (ours, length) = (0..200).map(|_| time()).min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        let theirs = oracle.seconds(native, &json);
+        let reference = oracle.compile(native, &json).program.unwrap().len();
+        println!(
+            "{engine:<11} {:>8.3}  {:>16.3}  {:>5.0}  {length:>12}  {reference:>12}   (first time {:.3} ms)",
+            ours * 1e3,
+            theirs * 1e3,
+            theirs / ours,
+            first * 1e3
+        );
+    }
 }

@@ -107,6 +107,18 @@ impl Placement {
     }
 }
 
+impl Record {
+    /// The cgroups that a container of that path and id has got, where its own record is lost.
+    ///
+    /// # Errors
+    /// When the runtime's own cgroup, which a relative path is beside, cannot be found out.
+    pub fn presumed(cgroups_path: Option<&str>, id: &str, setup: &Setup) -> Result<Record> {
+        let places = candidates(cgroups_path.filter(|path| !path.is_empty()), id, setup)?;
+        // Whether the ancestors were made for it is not known, so they stay.
+        Ok(Placement { places, unified: setup.is_unified(), rootless: false, refused: None }.record())
+    }
+}
+
 fn candidates(asked: Option<&str>, id: &str, setup: &Setup) -> Result<Vec<Place>> {
     let absolute = asked.is_some_and(|path| path.starts_with('/'));
     let inner = clean(asked.unwrap_or(id));

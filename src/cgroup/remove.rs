@@ -36,10 +36,8 @@ impl Record {
             }
         }
         for path in &self.ancestors {
-            // Somebody else may be there by now.
-            if dir::remove(path).is_err() {
-                break;
-            }
+            // Somebody else may be there by now; or an earlier delete was interrupted and it is gone.
+            let _ = dir::remove(path);
         }
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("unable to remove cgroups: {}", failed.join("; "))) }
     }

@@ -6,10 +6,10 @@ use anyhow::{Context as _, anyhow, bail};
 use oci_spec::runtime::{Process, User};
 
 use super::create::{check_preserved, listen_env, listen_fds};
+use crate::container::Context;
 use crate::container::exec::{Paused, Request, exec, open};
 use crate::container::foreground::{self, Signals};
 use crate::container::id::ContainerId;
-use crate::container::Context;
 use crate::error::{Result, Why};
 use crate::process::console::Target;
 use crate::spec::{self, Capabilities, Config, ProcessConfig};
@@ -71,7 +71,12 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_subreaper: bool,
     /// The container's id, then the program and its arguments
-    #[arg(value_name = "CONTAINER-ID COMMAND [ARG...]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CONTAINER-ID COMMAND [ARG...]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     words: Vec<String>,
 }
 
@@ -181,7 +186,10 @@ fn set_user(process: &mut Process, text: &str) -> Result<()> {
         None => (text, None),
     };
     let number = |part: &str| {
-        part.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or_else(|| anyhow!("--user {text:?}: {part:?} is not a numeric id"))
+        part.parse::<u32>()
+            .ok()
+            .filter(|id| *id != u32::MAX)
+            .ok_or_else(|| anyhow!("--user {text:?}: {part:?} is not a numeric id"))
     };
     let mut user: User = process.user().clone();
     user.set_uid(number(uid)?);

@@ -2,14 +2,23 @@
 
 use crate::error::Result;
 use crate::rootfs::options;
-use crate::spec::features::{Cgroup, Facts, features};
+use crate::seccomp;
+use crate::spec::features::{Cgroup, Facts, Seccomp, features};
 
 pub fn print() -> Result<()> {
     let mount_options = options::names();
+    let known = seccomp::features();
+    let seccomp = Seccomp {
+        actions: &known.actions,
+        operators: &known.operators,
+        archs: &known.archs,
+        known_flags: &known.known_flags,
+        supported_flags: &known.supported_flags,
+    };
     let facts = Facts {
         mount_options: &mount_options,
         cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
-        seccomp: None,
+        seccomp: Some(seccomp),
         apparmor: true,
         selinux: true,
         intel_rdt: false,

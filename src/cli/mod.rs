@@ -7,11 +7,13 @@ mod generate;
 mod kill;
 mod list;
 mod plan;
+mod quick;
 mod ps;
 mod spec;
 mod state;
 mod update;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,7 +36,9 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// A fast OCI runtime.
 #[derive(Debug, Parser)]
 #[command(name = "orlop", version, disable_version_flag = true, about, long_about = None)]
-#[command(after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system.")]
+#[command(
+    after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -153,6 +157,11 @@ impl Command {
         }
     }
 
+    /// The exit status of a failure: that of `exec` must differ from what programs exit with.
+    fn failure(&self) -> ExitCode {
+        if matches!(self, Command::Exec(_)) { ExitCode::from(255) } else { ExitCode::FAILURE }
+    }
+
     /// Whether a container can get hold of this process, so that its binary must be out of reach.
     fn enters_container(&self) -> bool {
         matches!(self, Command::Create(_) | Command::Run(_) | Command::Exec(_))
@@ -170,7 +179,16 @@ impl Command {
 
 /// Runs the command line and gives the exit status.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Err(error) = quick::protect(&args) {
+        eprintln!("orlop: {}", one_line(&error));
+        return ExitCode::FAILURE;
+    }
+    let parsed = match quick::parse(&args) {
+        Some(cli) => Ok(cli),
+        None => Cli::try_parse_from(&args),
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -186,14 +204,14 @@ pub fn main() -> ExitCode {
         let _ = Cli::command().print_help();
         return ExitCode::SUCCESS;
     };
-    let prefix = command.prefix();
+    let (prefix, failure) = (command.prefix(), command.failure());
     let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
     let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
     match run(cli.global, command, log) {
         Ok(code) => ExitCode::from(code as u8),
         Err((error, log)) => {
             report(&error, prefix, &log);
-            ExitCode::FAILURE
+            failure
         }
     }
 }
@@ -217,10 +235,8 @@ type Failure = (anyhow::Error, Log);
 
 fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
     if command.enters_container() {
-        let first = 3 + command.preserved_fds();
-        if let Err(error) = crate::sys::exe::protect(first) {
-            return Err((error, log));
-        }
+        // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
+        crate::sys::fd::close_from(3 + command.preserved_fds());
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));

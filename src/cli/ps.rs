@@ -11,7 +11,12 @@ pub struct Args {
     #[arg(short, long, default_value = "table")]
     format: Format,
     /// The container's id, then options of ps(1)
-    #[arg(value_name = "CONTAINER-ID [PS OPTIONS]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CONTAINER-ID [PS OPTIONS]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     words: Vec<String>,
 }
 

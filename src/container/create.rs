@@ -98,6 +98,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     for warning in config.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
     }
+    log.debug_lines(|| plan.to_string());
     let seat = store.reserve(&request.id)?;
     let notify = match prepare_notify(notifies, request.start, seat.dir()) {
         Ok(notify) => notify,
@@ -112,8 +113,9 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     let record = record.borrow().clone();
     if let Err(error) = result {
         let error = explain(error, &record);
-        if let Err(left) = delete::destroy(&record, seat) {
-            log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left)));
+        match delete::destroy(&record, seat) {
+            Ok(()) => delete::poststop(context, &record, &config),
+            Err(left) => log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left))),
         }
         return Err(error);
     }
@@ -143,7 +145,8 @@ pub fn add_env(config: &mut Config, extra: &[String]) {
 
 /// Adds what the cgroup knows of an unexplained death: that the memory limit was too low.
 fn explain(error: anyhow::Error, record: &Record) -> anyhow::Error {
-    let Some(died) = error.downcast_ref::<crate::error::Detailed>().filter(|detailed| detailed.detail.code == "init-died")
+    let Some(died) =
+        error.downcast_ref::<crate::error::Detailed>().filter(|detailed| detailed.detail.code == "init-died")
     else {
         return error;
     };
@@ -158,7 +161,8 @@ fn explain(error: anyhow::Error, record: &Record) -> anyhow::Error {
     detail.code = "init-oom-killed";
     detail.hint = "raise linux.resources.memory.limit".into();
     let message = format!("container init was OOM-killed (memory limit too low?){numbers}: {}", died.message);
-    anyhow::Error::new(crate::error::Detailed { message, detail, errno: None }).context("unable to start container process")
+    anyhow::Error::new(crate::error::Detailed { message, detail, errno: None })
+        .context("unable to start container process")
 }
 
 /// The record of a container that does not exist yet.
@@ -168,7 +172,8 @@ fn explain(error: anyhow::Error, record: &Record) -> anyhow::Error {
 pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Record> {
     let spec = &config.spec;
     let bundle = std::path::absolute(&request.bundle).why(|| "--bundle")?;
-    let root = spec.root().as_ref().map(|root| root.path().clone()).ok_or_else(|| anyhow!("config.json: root is missing"))?;
+    let root =
+        spec.root().as_ref().map(|root| root.path().clone()).ok_or_else(|| anyhow!("config.json: root is missing"))?;
     let rootfs = bundle.join(&root);
     let rootfs = rootfs.canonicalize().why(|| format!("config.json: root.path {root:?}"))?;
     if !rootfs.is_dir() {
@@ -259,7 +264,13 @@ pub fn plan_create(
     // outside, then inside: hooks that want the mounts done and the root not yet changed.
     #[allow(deprecated)]
     hooks::plan_outside("prestart", hooks.prestart().as_deref().unwrap_or_default(), "creating", &state, plan);
-    hooks::plan_outside("createRuntime", hooks.create_runtime().as_deref().unwrap_or_default(), "creating", &state, plan);
+    hooks::plan_outside(
+        "createRuntime",
+        hooks.create_runtime().as_deref().unwrap_or_default(),
+        "creating",
+        &state,
+        plan,
+    );
     if let Some(creating) = creating {
         hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
     }
@@ -268,6 +279,9 @@ pub fn plan_create(
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
     let parameters = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+    for name in parameters.keys() {
+        namespaces.require_private(Kind::of_parameter(name), &format!("linux.sysctl[{name:?}]"))?;
+    }
     sysctl::plan(&parameters.into_iter().collect(), |plan| proc.slot(plan), plan)?;
     if namespaces.is_private(Kind::Mount) {
         rootfs.plan_masks(plan)?;
@@ -372,7 +386,8 @@ fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
     for flag in asked.flags().iter().flatten() {
         mode |= spec::memory_policy_flag(*flag) as u32;
     }
-    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default()).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
+    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default())
+        .map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
     Ok(Some((mode, process::mask(&nodes))))
 }
 

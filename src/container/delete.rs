@@ -14,6 +14,7 @@ use super::record::Record;
 use super::status::{self, Status};
 use super::store::{self, NotFound, Seat};
 use super::{Context, kill, state};
+use crate::cgroup;
 use crate::error::{Result, Why, one_line};
 use crate::hooks;
 use crate::spec::Config;
@@ -37,8 +38,7 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
         other => other?,
     };
     let record = match seat.record() {
-        // A create that was killed before it wrote anything down has made nothing else.
-        Err(_) if force == Force::Yes => return seat.remove(),
+        Err(_) if force == Force::Yes => return remove_unrecorded(context, id, seat),
         other => other?,
     };
     let status = Status::of(&record, seat.dir());
@@ -51,6 +51,16 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
         poststop(context, &record, &config);
     }
     Ok(())
+}
+
+/// Removes a container whose record is damaged or missing: its cgroups, which the kept configuration tells, and
+/// with them its processes. A create that was killed before it wrote anything down has made nothing else.
+fn remove_unrecorded(context: &Context, id: &ContainerId, seat: Seat) -> Result<()> {
+    if let Ok(config) = seat.config() {
+        let path = config.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy());
+        cgroup::Record::presumed(path.as_deref(), id.as_str(), &context.host.cgroup)?.remove()?;
+    }
+    seat.remove()
 }
 
 /// Runs the poststop hooks; a failing one is a warning.

@@ -91,6 +91,7 @@ pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &R
     for warning in request.process.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
     }
+    log.debug_lines(|| plan.to_string());
     let mut runtime = Runtime::default();
     let result = plan.execute(&mut runtime, Ending::Executed, trace);
     let child = runtime.take_child();

@@ -100,9 +100,16 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in
-            [("TERM", 15), ("SIGKILL", 9), ("hup", 1), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("RTMAX-1", 63), ("IOT", 6)]
-        {
+        for (text, number) in [
+            ("TERM", 15),
+            ("SIGKILL", 9),
+            ("hup", 1),
+            ("9", 9),
+            ("RTMIN+3", 37),
+            ("SIGRTMAX", 64),
+            ("RTMAX-1", 63),
+            ("IOT", 6),
+        ] {
             assert_eq!(signal_number(text).unwrap(), number, "{text}");
         }
         for text in ["", "0", "65", "NOPE", "SIG", "RTMIN+31", "-1"] {

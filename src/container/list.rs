@@ -28,7 +28,14 @@ pub fn table(states: &[State]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let row = |state: &State| {
         let State { id, pid, status, bundle, created, owner, .. } = state;
-        [id.clone(), pid.to_string(), (*status).to_owned(), bundle.display().to_string(), created.clone(), owner.clone()]
+        [
+            id.clone(),
+            pid.to_string(),
+            (*status).to_owned(),
+            bundle.display().to_string(),
+            created.clone(),
+            owner.clone(),
+        ]
     };
     let rows: Vec<_> = std::iter::once(header).chain(states.iter().map(row)).collect();
     let mut table = String::new();

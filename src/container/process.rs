@@ -1,5 +1,6 @@
 //! The part of a plan that makes a process what config.json says it is: the same for `create` and `exec`.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use anyhow::bail;
@@ -12,10 +13,10 @@ use crate::process::console::{self, Console, Target};
 use crate::process::program::{self, Program};
 use crate::process::{caps, fds, labels, rlimits, sched, user};
 use crate::seccomp;
-use crate::{hooks, procfs};
 use crate::spec::{self, Capabilities, CpuAffinity};
 use crate::sys::process::{CpuMask, SchedAttr};
-use crate::sys::tty::Size;
+use crate::sys::tty::{self, Size};
+use crate::{hooks, procfs};
 
 /// Init runs wherever its cgroup lets it.
 pub const NO_AFFINITY: CpuAffinity = CpuAffinity { initial: None, last: None };
@@ -66,7 +67,12 @@ impl Proc {
 }
 
 /// Adds what must be before the clone: the terminal's socket.
-pub fn plan_before(asked: &Asked<'_>, target: Option<Target>, dev_console: Option<Slot>, plan: &mut Plan) -> Result<Option<Terminal>> {
+pub fn plan_before(
+    asked: &Asked<'_>,
+    target: Option<Target>,
+    dev_console: Option<Slot>,
+    plan: &mut Plan,
+) -> Result<Option<Terminal>> {
     let wanted = asked.process.terminal().unwrap_or(false);
     let Some(target) = target else {
         if wanted {
@@ -81,6 +87,11 @@ pub fn plan_before(asked: &Asked<'_>, target: Option<Target>, dev_console: Optio
         return Ok(None);
     }
     let size = asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+    // Set before the program runs: its first look at the size shall not race with this process.
+    let size = size.or_else(|| match target {
+        Target::Foreground => tty::size(std::io::stdin().as_fd()).ok(),
+        Target::Socket(_) => None,
+    });
     let socket = console::plan_socket(&target, plan);
     let console = Console { target, size, uid: asked.process.user().uid(), dev_console };
     Ok(Some(Terminal { console, socket }))

@@ -29,11 +29,14 @@ pub struct Manner {
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
         let mut created = create(context, request)?;
-        started(context, &created)?;
-        if let (Some(notify), Some(child)) = (&mut created.notify, created.runtime.take_child()) {
-            notify.wait_for(&child)?;
+        let result = started(context, &created).and_then(|()| {
+            let child = created.runtime.take_child();
+            created.notify.as_mut().zip(child).map_or(Ok(()), |(notify, child)| notify.wait_for(&child))
+        });
+        if result.is_err() {
+            remove(context, request, &created)?;
         }
-        return Ok(0);
+        return result.map(|()| 0);
     }
     let signals = Signals::block()?;
     if manner.subreaper {
@@ -43,10 +46,11 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     request.terminal.get_or_insert(Target::Foreground);
     let mut created = create(context, &request)?;
     let child = created.runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
-    let result = started(context, &created)
-        .and_then(|()| context.trace.span("waiting for the container", || {
+    let result = started(context, &created).and_then(|()| {
+        context.trace.span("waiting for the container", || {
             foreground::wait(&child, &signals, created.runtime.terminal.take(), created.notify.take())
-        }));
+        })
+    });
     if result.is_err() {
         let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(child.pidfd.as_fd(), 0);

@@ -12,8 +12,8 @@ use anyhow::{anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::id::ContainerId;
-use super::record::Record;
 use super::notify::Notify;
+use super::record::Record;
 use super::status::{self, Status};
 use super::store::Seat;
 use super::{Context, kill, state};
@@ -57,7 +57,8 @@ fn go(seat: &Seat, config: &Config) -> Result<()> {
     // POLLERR is always reported; nothing else is asked for.
     poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], PollTimeout::NONE).why(|| "waiting for execve")?;
     // This process still holds the fifo open, so what was written last is still in it.
-    let mut reader = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).why(|| "exec.fifo")?;
+    let mut reader =
+        std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).why(|| "exec.fifo")?;
     let mut bytes = [0; SIZE + 1];
     let got = match reader.read(&mut bytes) {
         Err(e) if e.kind() == ErrorKind::WouldBlock => 0,

@@ -103,4 +103,3 @@ pub fn init_or_zombie(record: &Record) -> Option<OwnedFd> {
     let (_, start) = stat(record.pid)?;
     (start == record.start_time).then_some(pidfd)
 }
-

@@ -62,7 +62,11 @@ impl Store {
         let make = || DirBuilder::new().mode(0o711).create(&dir);
         let made = match make() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                DirBuilder::new().mode(0o711).recursive(true).create(&self.root).why(|| format!("mkdir {:?}", self.root))?;
+                DirBuilder::new()
+                    .mode(0o711)
+                    .recursive(true)
+                    .create(&self.root)
+                    .why(|| format!("mkdir {:?}", self.root))?;
                 make()
             }
             other => other,
@@ -216,7 +220,6 @@ impl Seat {
         gone(std::fs::remove_file(self.dir.join("state.json")))?;
         gone(std::fs::remove_dir(&self.dir))
     }
-
 }
 
 /// Writes the record: a new file, flushed, in the place of the old one.

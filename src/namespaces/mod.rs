@@ -7,6 +7,9 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -82,6 +85,16 @@ impl Kind {
         }
     }
 
+    /// The kind that owns a kernel parameter, of those that config.json may set.
+    pub fn of_parameter(name: &str) -> Kind {
+        match name.split(['.', '/']).next() {
+            Some("net") => Kind::Network,
+            Some("user") => Kind::User,
+            _ if name.ends_with("domainname") => Kind::Uts,
+            _ => Kind::Ipc,
+        }
+    }
+
     fn of(kind: LinuxNamespaceType) -> Kind {
         match kind {
             LinuxNamespaceType::User => Kind::User,
@@ -94,6 +107,13 @@ impl Kind {
             LinuxNamespaceType::Mount => Kind::Mount,
         }
     }
+}
+
+/// Whether `path` is the runtime's own namespace of that kind.
+fn is_own(path: &Path, kind: Kind) -> bool {
+    let own = std::fs::metadata(format!("/proc/self/ns/{}", kind.proc_name()));
+    let same = |one: &Metadata, other: &Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+    matches!((std::fs::metadata(path), own), (Ok(found), Ok(own)) if same(&found, &own))
 }
 
 /// What the container does about one kind of namespace.
@@ -129,9 +149,12 @@ impl Namespaces {
             let json = format!("linux.namespaces[{index}]");
             let kind = Kind::of(namespace.typ());
             let choice = match namespace.path() {
+                // The runtime's own, by its path: there is nothing to join, and it is not the container's to change.
+                Some(path) if is_own(path, kind) => Choice::Host,
                 Some(path) if !path.as_os_str().is_empty() => {
                     let bytes = path.as_os_str().as_encoded_bytes();
-                    let path = CString::new(bytes).map_err(|_| anyhow!("config.json: {json}.path contains a NUL byte"))?;
+                    let path =
+                        CString::new(bytes).map_err(|_| anyhow!("config.json: {json}.path contains a NUL byte"))?;
                     Choice::Join { path, json: json.clone() }
                 }
                 _ => Choice::New,
@@ -289,7 +312,8 @@ pub struct JoinAll {
 
 impl fmt::Display for JoinAll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Kind::ALL.iter().filter(|kind| self.flags & kind.flag() != 0).map(|kind| kind.name()).collect();
+        let names: Vec<_> =
+            Kind::ALL.iter().filter(|kind| self.flags & kind.flag() != 0).map(|kind| kind.name()).collect();
         write!(f, "joining the container's namespaces ({})", names.join(", "))
     }
 }

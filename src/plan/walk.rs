@@ -222,7 +222,8 @@ fn spawn(
     let cloned = match through_user {
         None => clone_into(*flags, cgroup, runtime).why(|| "cloning the container's process")?,
         Some(slot) => {
-            let go_between_cloned = clone_into(0, cgroup, runtime).why(|| "cloning the go-between of the user namespace")?;
+            let go_between_cloned =
+                clone_into(0, cgroup, runtime).why(|| "cloning the go-between of the user namespace")?;
             match go_between_cloned {
                 Cloned::Child => {
                     alloc::forbid();

@@ -33,7 +33,8 @@ impl Program {
         let Some(name) = args.first() else { bail!("config.json: process.args is empty") };
         let c = |field: &str, list: &[String]| {
             let one = |(index, text): (usize, &String)| {
-                CString::new(text.as_str()).map_err(|_| anyhow!("config.json: process.{field}[{index}] contains a NUL byte"))
+                CString::new(text.as_str())
+                    .map_err(|_| anyhow!("config.json: process.{field}[{index}] contains a NUL byte"))
             };
             list.iter().enumerate().map(one).collect::<Result<Vec<_>>>()
         };
@@ -47,7 +48,8 @@ impl Program {
             dirs.map(|dir| CString::new(format!("{dir}/{name}"))).collect::<std::result::Result<_, _>>()?
         };
         let needs_home = value("HOME").is_none_or(str::is_empty);
-        let strings: Vec<String> = env.iter().filter(|pair| !needs_home || !pair.starts_with("HOME=")).cloned().collect();
+        let strings: Vec<String> =
+            env.iter().filter(|pair| !needs_home || !pair.starts_with("HOME=")).cloned().collect();
         let strings = c("env", &strings)?;
         let env = if needs_home { Strings::with_room(strings) } else { Strings::new(strings) };
         Ok(Program { name: name.clone(), candidates, argv: Strings::new(c("args", args)?), env, needs_home })

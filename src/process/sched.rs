@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use crate::error::{Result, Why};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
-use crate::sys::process::{self, CpuMask, SchedAttr};
 use crate::sys::keyring;
+use crate::sys::process::{self, CpuMask, SchedAttr};
 
 /// Adds the OOM score, written by the runtime as it may need CAP_SYS_RESOURCE to lower it.
 pub fn plan_oom_score(score: i32, plan: &mut Plan) {

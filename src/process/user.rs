@@ -65,7 +65,9 @@ impl Inside for BecomeUser {
         let why = crate::error::errno_text(fault.errno);
         match fault.errno {
             Errno::EINVAL => format!("{why}: the user namespace does not map these ids"),
-            Errno::EPERM if self.0.setgroups_denied => format!("{why}: a rootless container without newgidmap has no groups"),
+            Errno::EPERM if self.0.setgroups_denied => {
+                format!("{why}: a rootless container without newgidmap has no groups")
+            }
             _ => why,
         }
     }

@@ -41,7 +41,13 @@ pub struct V1 {
 ///
 /// # Errors
 /// Names with NUL bytes.
-pub fn plan(entry: &Entry<'_>, hierarchies: &Hierarchies, own_namespace: bool, rootfs: Slot, plan: &mut Plan) -> Result<()> {
+pub fn plan(
+    entry: &Entry<'_>,
+    hierarchies: &Hierarchies,
+    own_namespace: bool,
+    rootfs: Slot,
+    plan: &mut Plan,
+) -> Result<()> {
     let dest = entry.dest.clone();
     let flags = entry.options.flags;
     if let Some(path) = &hierarchies.unified {

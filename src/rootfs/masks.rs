@@ -12,8 +12,8 @@ use super::dest::Dest;
 use super::mount::{clone_tree, set_read_only};
 use crate::error::{Result, errno_text};
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{detached, move_mount, open_tree};
 use crate::sys::fd;
+use crate::sys::mount::{detached, move_mount, open_tree};
 
 /// Adds the masking.
 ///
@@ -144,6 +144,7 @@ impl Mask {
 }
 
 fn empty_directory() -> crate::sys::Result<OwnedFd> {
-    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attributes)
 }

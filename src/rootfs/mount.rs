@@ -331,7 +331,11 @@ pub(super) fn explain_option(fault: Fault, unmapped: Option<&str>) -> String {
 }
 
 /// `mode=0755,DATA` in a buffer; the user's own mode comes later and wins.
-fn with_mode<'b>(mode: libc::mode_t, data: Option<&std::ffi::CStr>, buffer: &'b mut [u8]) -> Option<&'b std::ffi::CStr> {
+fn with_mode<'b>(
+    mode: libc::mode_t,
+    data: Option<&std::ffi::CStr>,
+    buffer: &'b mut [u8],
+) -> Option<&'b std::ffi::CStr> {
     let digits = [mode >> 9 & 7, mode >> 6 & 7, mode >> 3 & 7, mode & 7].map(|digit| b'0' + digit as u8);
     let rest = data.map(std::ffi::CStr::to_bytes).unwrap_or_default();
     let comma: &[u8] = if rest.is_empty() { b"" } else { b"," };

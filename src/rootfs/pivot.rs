@@ -52,7 +52,8 @@ pub fn plan_root(rootfs: CString, flags: u64, change: Change, slot: Slot, plan: 
     }
     // What is mounted for the container must not reach the host: the copy is a slave at most until
     // the pivot; a shared root is what the new root becomes afterwards.
-    let early = if flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 { libc::MS_SLAVE | libc::MS_REC } else { flags };
+    let early =
+        if flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 { libc::MS_SLAVE | libc::MS_REC } else { flags };
     plan.inside(SetPropagation(early));
     plan.inside(BindRoot { rootfs, slot });
 }
@@ -79,7 +80,8 @@ pub fn plan_read_only(slot: Slot, plan: &mut Plan) {
 /// # Errors
 /// A NUL byte.
 pub fn path(rootfs: &std::path::Path) -> Result<CString> {
-    CString::new(rootfs.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("config.json: root.path contains a NUL byte"))
+    CString::new(rootfs.as_os_str().as_encoded_bytes())
+        .map_err(|_| anyhow!("config.json: root.path contains a NUL byte"))
 }
 
 struct SetPropagation(u64);

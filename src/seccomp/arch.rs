@@ -66,19 +66,19 @@ static ABIS: [Abi; 18] = [
     abi(Arch::ScmpArchX86_64,      0xc000_003e, Bits64, Little, Column::X86_64,      None),
     abi(Arch::ScmpArchX32,         0xc000_003e, Bits32, Little, Column::X32,         None),
     abi(Arch::ScmpArchX86,         0x4000_0003, Bits32, Little, Column::X86,         Some((102, 117))),
-    abi(Arch::ScmpArchAarch64,     0xc000_00b7, Bits64, Little, Column::AARCH64,     None),
-    abi(Arch::ScmpArchArm,         0x4000_0028, Bits32, Little, Column::ARM,         None),
-    abi(Arch::ScmpArchRiscv64,     0xc000_00f3, Bits64, Little, Column::RISCV64,     None),
-    abi(Arch::ScmpArchLoongarch64, 0xc000_0102, Bits64, Little, Column::LOONGARCH64, None),
-    abi(Arch::ScmpArchMips,        0x0000_0008, Bits32, Big,    Column::MIPS,        Some((4102, 4117))),
-    abi(Arch::ScmpArchMipsel,      0x4000_0008, Bits32, Little, Column::MIPS,        Some((4102, 4117))),
-    abi(Arch::ScmpArchMips64,      0x8000_0008, Bits64, Big,    Column::MIPS64,      None),
-    abi(Arch::ScmpArchMipsel64,    0xc000_0008, Bits64, Little, Column::MIPS64,      None),
-    abi(Arch::ScmpArchMips64n32,   0xa000_0008, Bits32, Big,    Column::MIPS64N32,   None),
-    abi(Arch::ScmpArchMipsel64n32, 0xe000_0008, Bits32, Little, Column::MIPS64N32,   None),
-    abi(Arch::ScmpArchPpc,         0x0000_0014, Bits32, Big,    Column::PPC,         Some((102, 117))),
-    abi(Arch::ScmpArchPpc64,       0x8000_0015, Bits64, Big,    Column::PPC64,       Some((102, 117))),
-    abi(Arch::ScmpArchPpc64le,     0xc000_0015, Bits64, Little, Column::PPC64,       Some((102, 117))),
+    abi(Arch::ScmpArchAarch64,     0xc000_00b7, Bits64, Little, Column::Aarch64,     None),
+    abi(Arch::ScmpArchArm,         0x4000_0028, Bits32, Little, Column::Arm,         None),
+    abi(Arch::ScmpArchRiscv64,     0xc000_00f3, Bits64, Little, Column::Riscv64,     None),
+    abi(Arch::ScmpArchLoongarch64, 0xc000_0102, Bits64, Little, Column::Loongarch64, None),
+    abi(Arch::ScmpArchMips,        0x0000_0008, Bits32, Big,    Column::Mips,        Some((4102, 4117))),
+    abi(Arch::ScmpArchMipsel,      0x4000_0008, Bits32, Little, Column::Mips,        Some((4102, 4117))),
+    abi(Arch::ScmpArchMips64,      0x8000_0008, Bits64, Big,    Column::Mips64,      None),
+    abi(Arch::ScmpArchMipsel64,    0xc000_0008, Bits64, Little, Column::Mips64,      None),
+    abi(Arch::ScmpArchMips64n32,   0xa000_0008, Bits32, Big,    Column::Mips64N32,   None),
+    abi(Arch::ScmpArchMipsel64n32, 0xe000_0008, Bits32, Little, Column::Mips64N32,   None),
+    abi(Arch::ScmpArchPpc,         0x0000_0014, Bits32, Big,    Column::Ppc,         Some((102, 117))),
+    abi(Arch::ScmpArchPpc64,       0x8000_0015, Bits64, Big,    Column::Ppc64,       Some((102, 117))),
+    abi(Arch::ScmpArchPpc64le,     0xc000_0015, Bits64, Little, Column::Ppc64,       Some((102, 117))),
     abi(Arch::ScmpArchS390,        0x0000_0016, Bits32, Big,    Column::S390,        Some((102, 117))),
     abi(Arch::ScmpArchS390x,       0x8000_0016, Bits64, Big,    Column::S390X,       Some((102, 117))),
 ];
@@ -123,13 +123,6 @@ pub(super) fn runnable(native: Arch) -> Vec<Arch> {
     [&[native], also].concat()
 }
 
-/// The names of all ABIs in the order of `features`.
-pub(super) fn names() -> Vec<String> {
-    let mut names: Vec<_> = ABIS.iter().map(|abi| abi.name.to_string()).collect();
-    names.sort_unstable();
-    names
-}
-
 /// A system call known by name: on some ABI it has a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
@@ -162,7 +155,7 @@ impl Call {
     pub fn on(&self, abi: &Abi) -> Entrances {
         let direct = self.row.and_then(|row| u32::try_from(row[abi.column as usize]).ok());
         let direct = match abi.column {
-            Column::ARM => direct.or(self.arm_private),
+            Column::Arm => direct.or(self.arm_private),
             Column::X32 => direct.map(|number| number | X32_BIT),
             _ => direct,
         };

@@ -147,9 +147,18 @@ fn calls(
 /// The decisions for a call that has conditional rules only.
 fn conditional(profile: &mut Profile, abi: &Abi, entries: &[Entry], graph: &mut Graph) -> Result<Id> {
     let mut order = Order::default();
+    let mut different = 0;
     let mut actions: Vec<u32> = entries.iter().map(|entry| profile.rules[entry.rule].action).collect();
     for (index, entry) in entries.iter().enumerate() {
-        let Some(equal) = order.insert(index, &entry.conditions, abi.width) else { continue };
+        let Some(equal) = order.insert(index, &entry.conditions, abi.width) else {
+            different += 1;
+            if different > LIMIT {
+                bail!(
+                    "linux.seccomp: a system call has more rules than the {LIMIT} instructions that the kernel takes"
+                );
+            }
+            continue;
+        };
         if actions[equal] == actions[index] {
             continue;
         }
@@ -167,12 +176,6 @@ fn conditional(profile: &mut Profile, abi: &Abi, entries: &[Entry], graph: &mut 
         profile.warnings.push(format!("{which}; the stricter one is taken there"));
     }
     let rules = order.rules();
-    if rules.len() > LIMIT {
-        bail!(
-            "linux.seccomp: {} rules for one system call need more than the {LIMIT} instructions that the kernel takes",
-            rules.len()
-        );
-    }
     let mut next = graph.answer(profile.default);
     for rule in rules.into_iter().rev() {
         let matched = graph.answer(actions[rule]);

@@ -112,6 +112,7 @@ impl Outside for NotifyAgent {
         });
         let agent = channel::connect(&self.listener.path)
             .why(|| format!("config.json: linux.seccomp.listenerPath {:?}", self.listener.path))?;
-        channel::send_fds(agent.as_fd(), message.to_string().as_bytes(), &[fd.as_fd()]).why(|| "sending the seccomp listener")
+        channel::send_fds(agent.as_fd(), message.to_string().as_bytes(), &[fd.as_fd()])
+            .why(|| "sending the seccomp listener")
     }
 }

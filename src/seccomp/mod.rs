@@ -7,14 +7,15 @@ mod arch;
 mod compile;
 mod emit;
 mod filter;
-
 mod graph;
 pub mod load;
 mod order;
 mod table;
 
+use crate::sys;
 use anyhow::Result;
 use oci_spec::runtime::{Arch, LinuxSeccomp};
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// A filter that is ready to be loaded.
@@ -49,4 +50,82 @@ pub fn compile_for(seccomp: &LinuxSeccomp, native: Arch) -> Result<Option<Filter
     let Some(program) = compile::compile(&mut profile)? else { return Ok(None) };
     let filter::Profile { flags, listener, warnings, .. } = profile;
     Ok(Some(Filter { program, flags, listener, warnings }))
+}
+
+/// What profiles may say here, as `linux.seccomp` of the features document (features-linux.md#seccomp).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    /// Always true: nothing has to be compiled in.
+    pub enabled: bool,
+    /// Values of `action` and `defaultAction`.
+    pub actions: Vec<&'static str>,
+    /// Values of `op`.
+    pub operators: Vec<&'static str>,
+    /// Values of `architectures`.
+    pub archs: Vec<&'static str>,
+    /// Values of `flags`.
+    pub known_flags: Vec<&'static str>,
+    /// Those that the running kernel takes.
+    pub supported_flags: Vec<&'static str>,
+}
+
+const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const OPERATORS: [&str; 7] =
+    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+
+const ARCHS: [&str; 18] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+/// The flags of profiles, each with what the kernel must take for it to work.
+const FLAGS: [(&str, libc::c_ulong); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG),
+    (
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+    ),
+];
+
+/// What profiles may say on the running kernel.
+pub fn features() -> Features {
+    let supported = FLAGS.iter().filter(|(_, flags)| sys::seccomp::flags_available(*flags as u32));
+    Features {
+        enabled: true,
+        actions: ACTIONS.to_vec(),
+        operators: OPERATORS.to_vec(),
+        archs: ARCHS.to_vec(),
+        known_flags: FLAGS.iter().map(|(name, _)| *name).collect(),
+        supported_flags: supported.map(|(name, _)| *name).collect(),
+    }
 }

@@ -189,3 +189,63 @@ fn find(level: &[Fork], step: &Step) -> Result<usize, usize> {
     }
     Err(level.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order of rules of which each has these conditions, as argument, operator and value.
+    fn order(rules: &[&[(u8, Operator, u64)]], width: Width) -> Vec<usize> {
+        let mut order = Order::default();
+        for (index, rule) in rules.iter().enumerate() {
+            let conditions: Vec<_> =
+                rule.iter().map(|&(argument, operator, value)| Condition { argument, operator, value }).collect();
+            order.insert(index, &conditions, width);
+        }
+        order.rules()
+    }
+
+    use Operator::*;
+
+    #[test]
+    fn conditions_on_later_arguments_are_tried_first() {
+        assert_eq!(order(&[&[(0, Equal, 1)], &[(3, Equal, 1)], &[(1, Equal, 1)]], Width::Bits64), [1, 2, 0]);
+    }
+
+    #[test]
+    fn equalities_come_before_upper_bounds_before_lower_bounds() {
+        assert_eq!(order(&[&[(0, Greater, 1)], &[(0, Less, 9)], &[(0, Equal, 5)]], Width::Bits64), [2, 1, 0]);
+    }
+
+    #[test]
+    fn the_narrower_bound_comes_first() {
+        for width in [Width::Bits32, Width::Bits64] {
+            assert_eq!(order(&[&[(0, Greater, 1)], &[(0, Greater, 9)]], width), [1, 0]);
+            assert_eq!(order(&[&[(0, Less, 9)], &[(0, Less, 1)]], width), [1, 0]);
+        }
+    }
+
+    #[test]
+    fn the_high_half_counts_on_64_bits_only() {
+        let rules: &[&[(u8, Operator, u64)]] = &[&[(0, Equal, 9)], &[(0, Equal, 1 << 32)]];
+        assert_eq!(order(rules, Width::Bits64), [1, 0]);
+        assert_eq!(order(rules, Width::Bits32), [0, 1]);
+    }
+
+    #[test]
+    fn a_rule_within_another_never_decides() {
+        let rules: &[&[(u8, Operator, u64)]] = &[&[(0, Equal, 1), (1, Equal, 2)], &[(0, Equal, 1)]];
+        assert_eq!(order(rules, Width::Bits64), [1]);
+    }
+
+    #[test]
+    fn rules_of_equal_rank_keep_their_order() {
+        let rules: &[&[(u8, Operator, u64)]] = &[&[(0, Masked(6), 2)], &[(0, Masked(3), 2)], &[(0, Equal, 2)]];
+        assert_eq!(order(rules, Width::Bits32), [0, 1, 2]);
+    }
+
+    #[test]
+    fn opposites_share_a_branch_and_both_stay() {
+        assert_eq!(order(&[&[(0, NotEqual, 1)], &[(0, Equal, 1)]], Width::Bits64).len(), 2);
+    }
+}

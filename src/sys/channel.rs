@@ -37,8 +37,7 @@ pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
 
 /// Connects a stream socket to a path (`--console-socket`, the seccomp agent's `listenerPath`).
 pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
-    let socket =
-        nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let address = UnixAddr::new(path)?;
     nix::sys::socket::connect(socket.as_raw_fd(), &address)?;
     Ok(socket)
@@ -48,8 +47,7 @@ pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
 pub fn send_fds(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let iov = [IoSlice::new(message)];
-    sendmsg::<()>(socket.as_raw_fd(), &iov, &[ControlMessage::ScmRights(&raw)], MsgFlags::MSG_NOSIGNAL, None)
-        .map(drop)
+    sendmsg::<()>(socket.as_raw_fd(), &iov, &[ControlMessage::ScmRights(&raw)], MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }
 
 #[repr(C)]

@@ -13,22 +13,18 @@ use std::os::unix::ffi::OsStringExt;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::Result;
 use super::mount::{MountAttr, mount_setattr, open_tree};
 use super::process::Strings;
-use super::Result;
 use crate::error::{self, Why};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
 /// Executes this program again from a read-only place, unless it already runs from one.
 ///
-/// Descriptors from `first` on that the caller leaked into this process are closed either way
-/// (CVE-2024-21626): nothing has been opened yet that would be missed.
-///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
-pub fn protect(first: u32) -> error::Result<()> {
-    super::fd::close_from(first);
+pub fn protect() -> error::Result<()> {
     let exe = super::fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
     if is_protected(exe.as_fd()) {
         return Ok(());
@@ -54,9 +50,8 @@ fn is_protected(exe: BorrowedFd<'_>) -> bool {
     if fstatvfs(exe).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)) {
         return true;
     }
-    fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| {
-        SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE)
-    })
+    fcntl(exe, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE))
 }
 
 fn read_only_clone() -> Result<OwnedFd> {
@@ -79,4 +74,3 @@ fn sealed_copy(exe: OwnedFd) -> std::io::Result<OwnedFd> {
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(std::io::Error::from)?;
     Ok(copy.into())
 }
-

@@ -258,7 +258,9 @@ pub fn check_executable(path: &CStr) -> Result<()> {
         return Err(Errno::EISDIR);
     }
     // SAFETY: the path is a C string that outlives the call.
-    let ret = check(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) });
+    let ret = check(unsafe {
+        libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
+    });
     match ret {
         // Linux before 5.8, or a seccomp filter that hides the call: the real ids equal the effective ones here.
         Err(Errno::ENOSYS | Errno::EPERM) => {

@@ -17,7 +17,8 @@ impl Shared {
         let bytes = (len * size_of::<AtomicU64>()).max(1);
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other memory.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0) };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(Errno::last());
         }

@@ -15,7 +15,13 @@ fn pointer(text: Option<&CStr>) -> *const libc::c_char {
 }
 
 /// mount(2).
-pub fn mount(source: Option<&CStr>, target: &CStr, fstype: Option<&CStr>, flags: u64, data: Option<&CStr>) -> Result<()> {
+pub fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    fstype: Option<&CStr>,
+    flags: u64,
+    data: Option<&CStr>,
+) -> Result<()> {
     let (source, fstype, data) = (pointer(source), pointer(fstype), pointer(data));
     // SAFETY: each pointer is null or a C string that outlives the call.
     Errno::result(unsafe { libc::mount(source, target.as_ptr(), fstype, flags, data.cast()) }).map(drop)
@@ -74,7 +80,8 @@ pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
 pub fn fsconfig_set(fs: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Result<()> {
     let command = if value.is_some() { FSCONFIG_SET_STRING } else { FSCONFIG_SET_FLAG };
     // SAFETY: key and value are C strings that outlive the call, or null for a flag.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key.as_ptr(), pointer(value), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key.as_ptr(), pointer(value), 0) })
+        .map(drop)
 }
 
 /// fsconfig(2): makes the superblock.
@@ -113,7 +120,12 @@ pub struct MountAttr {
 }
 
 /// mount_setattr(2) on the mount that `fd` is open on; `recursive` is 0 or AT_RECURSIVE.
-pub fn mount_setattr(fd: BorrowedFd<'_>, attr: MountAttr, recursive: i32, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
+pub fn mount_setattr(
+    fd: BorrowedFd<'_>,
+    attr: MountAttr,
+    recursive: i32,
+    user_ns: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let raw = libc::mount_attr {
         attr_set: attr.set | user_ns.map_or(0, |_| libc::MOUNT_ATTR_IDMAP),
         attr_clr: attr.clear,
@@ -123,8 +135,6 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, attr: MountAttr, recursive: i32, user_n
     let flags = libc::AT_EMPTY_PATH | recursive;
     let size = size_of::<libc::mount_attr>();
     // SAFETY: the path is an empty constant and the structure is of the size passed.
-    check(unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const raw, size)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const raw, size) })
+        .map(drop)
 }

@@ -1,6 +1,10 @@
 //! What the integration tests share: a bundle of its own for each test, the built program, and skips that are counted.
 #![allow(dead_code)]
 
+pub mod actions;
+pub mod config;
+pub mod sockets;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -121,7 +125,10 @@ impl Bundle {
 
     /// The program with `--root` and the arguments, run in the bundle. config.json is written first.
     pub fn command(&self, args: &[&str]) -> Command {
-        std::fs::write(self.path().join("config.json"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        // Renamed into its place: a command that still runs may be reading it.
+        let new = self.temp().join(format!("config-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&new, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        std::fs::rename(&new, self.path().join("config.json")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
         command.arg("--root").arg(self.root()).args(args).current_dir(self.path()).stdin(Stdio::null());
         command
@@ -186,7 +193,11 @@ impl Drop for Bundle {
 
 /// What `orlop spec` writes, without a terminal.
 fn default_config() -> Value {
-    let dir = std::env::temp_dir().join(format!("orlop-spec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let dir = std::env::temp_dir().join(format!(
+        "orlop-spec-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
     std::fs::create_dir_all(&dir).unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_orlop")).args(["spec", "--bundle"]).arg(&dir).output().unwrap();
     assert!(done.status.success(), "{done:?}");

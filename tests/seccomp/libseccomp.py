@@ -1,17 +1,20 @@
 """Compiles OCI seccomp profiles with libseccomp as runc does, for the tests to compare with.
 
 Reads one JSON object per line: {"native": ARCH, "profile": the `linux.seccomp` of a config.json}, and answers each with one:
-{"program": [[code, jt, jf, k], ...], "newest": {ARCH: number}, "unknown": [names]} or {"error": errno}. {"names": [ARCH, ...]}
-is answered with {"names": the system calls that libseccomp knows on one of them}, {"resolve": [ARCH, [names]]} with
-{"numbers": [...]}. The first line of output is libseccomp's version. LIBSECCOMP names another library than the system's.
+{"program": [[code, jt, jf, k], ...]} or {"error": errno or why}, besides "newest": {ARCH: number}, "unknown": [names], "model":
+the rules by number, and "default": the default action. {"names": [ARCH, ...]}
+is answered with {"names": the system calls that libseccomp knows on one of them}. {"native": ARCH, "seconds": profile} is answered with how long libseccomp takes for it. The first line of output is libseccomp's version. LIBSECCOMP names another library than the system's.
 """
 
 import ctypes
+import functools
 import json
 import os
+import signal
 import struct
 import sys
 import tempfile
+import time
 
 lib = ctypes.CDLL(os.environ.get("LIBSECCOMP", "libseccomp.so.2"), use_errno=True)
 lib.seccomp_init.restype = ctypes.c_void_p
@@ -77,23 +80,14 @@ def compile(native, profile):
         calls = [(call, name) for call in profile.get("syscalls") or [] for name in call["names"]]
         if len(calls) > 32:
             check(lib.seccomp_attr_set(context, OPTIMIZE, ctypes.c_uint32(2)))
-        unknown = []
         answers = {default, ACTIONS["KILL"]}
         for call, name in calls:
             answer = action(call["action"], call.get("errnoRet"))
             answers.add(answer)
             number = ctypes.c_int(lib.seccomp_syscall_resolve_name(name.encode())).value
-            if number == ERROR:
-                unknown.append(name)
-                continue
-            if answer != default:
+            if number != ERROR and answer != default:
                 add(context, answer, number, call.get("args") or [])
-        newest = {}
-        for arch in archs:
-            numbers = [number_on(arch, name) for _, name in calls]
-            if max(numbers, default=0) > 0:
-                newest["SCMP_ARCH_" + arch] = max(numbers)
-        return {"program": export(context, native, answers), "newest": newest, "unknown": unknown}
+        return {"program": export(context, native, answers)}
     finally:
         lib.seccomp_release(context)
 
@@ -127,28 +121,103 @@ def export(context, native, answers):
     ]
 
 
+@functools.cache
+def numbers_by_name(arch):
+    """The system calls that libseccomp knows on an architecture, by the numbers of their own."""
+    found = {}
+    first = {"MIPS": 4000, "MIPSEL": 4000, "MIPS64": 5000, "MIPSEL64": 5000, "MIPS64N32": 6000, "MIPSEL64N32": 6000, "X32": 0x40000000}
+    for base in (first.get(arch, 0), 0xF0000):
+        for number in range(base, base + 600):
+            pointer = lib.seccomp_syscall_resolve_num_arch(ctypes.c_uint32(TOKENS[arch]), number)
+            if pointer:
+                found.setdefault(ctypes.string_at(pointer).decode(), number)
+                libc.free(ctypes.c_void_p(pointer))
+    return found
+
+
 def names(archs):
-    found = set()
+    return sorted(set().union(*(numbers_by_name(arch) for arch in archs)))
+
+
+def model(profile, archs):
+    """The profile's rules by architecture and number, as [number, action, [conditions]]: for an evaluation of its own."""
+    default = action(profile["defaultAction"], profile.get("defaultErrnoRet"))
+    rules = {}
     for arch in archs:
-        for base in (0, 0xF0000, 4000, 5000, 6000, 0x40000000):
-            for number in range(base, base + 600):
-                pointer = lib.seccomp_syscall_resolve_num_arch(ctypes.c_uint32(TOKENS[arch]), number)
-                if pointer:
-                    found.add(ctypes.string_at(pointer).decode())
-                    libc.free(ctypes.c_void_p(pointer))
-    return sorted(found)
+        here = rules["SCMP_ARCH_" + arch] = []
+        for call in profile.get("syscalls") or []:
+            answer = action(call["action"], call.get("errnoRet"))
+            if answer == default:
+                continue
+            args = [[arg["index"], arg["op"], arg["value"], arg.get("valueTwo") or 0] for arg in call.get("args") or []]
+            several = len({arg[0] for arg in args}) < len(args)
+            for name in call["names"]:
+                for conditions in [[arg] for arg in args] if several else [args]:
+                    number = numbers_by_name(arch).get(name)
+                    if number is not None:
+                        here.append([number, answer, conditions])
+                    pseudo = number_on(arch, name)
+                    multiplexer = number_on(arch, "socketcall" if pseudo > -200 else "ipc")
+                    if -300 < pseudo < -100 and multiplexer > 0:
+                        others = [condition for condition in conditions if condition[0] != 0]
+                        chosen = [0, "SCMP_CMP_EQ", -pseudo % 100, 0]
+                        here.append([multiplexer, answer, [chosen] + others])
+    return rules
 
 
 def answer(request):
+    if "seconds" in request:
+        return {"seconds": seconds(short(request["native"]), request["seconds"])}
     if "names" in request:
         return {"names": names([short(arch) for arch in request["names"]])}
-    if "resolve" in request:
-        arch, wanted = request["resolve"]
-        return {"numbers": [number_on(short(arch), name) for name in wanted]}
-    try:
-        return compile(short(request["native"]), request["profile"])
-    except Failed as failed:
-        return {"error": failed.args[0]}
+    native, profile = short(request["native"]), request["profile"]
+    archs = architectures(native, profile)
+    called = [name for call in profile.get("syscalls") or [] for name in call["names"]]
+    newest = {"SCMP_ARCH_" + arch: max([0] + [number_on(arch, name) for name in called]) for arch in archs}
+    about = {
+        "newest": {arch: number for arch, number in newest.items() if number > 0},
+        "unknown": [name for name in called if number_on("X86_64", name) == ERROR],
+        "model": model(profile, archs),
+        "default": action(profile["defaultAction"], profile.get("defaultErrnoRet")),
+    }
+    return about | with_patience(lambda: compile(native, profile))
+
+
+def with_patience(work):
+    """libseccomp loops without end, or crashes, over some sets of rules for one call: then the error is TIMEOUT or CRASH."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(2)
+        try:
+            result = work()
+        except Failed as failed:
+            result = {"error": failed.args[0]}
+        with open(writer, "w") as pipe:
+            json.dump(result, pipe)
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe:
+        result = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    if status == 0:
+        return json.loads(result)
+    return {"error": "TIMEOUT" if os.WTERMSIG(status) == signal.SIGALRM else "CRASH"}
+
+
+def seconds(native, profile):
+    """The shortest time that libseccomp takes for a profile, without what calling it from Python takes."""
+    calls = sum(len(call["names"]) for call in profile["syscalls"])
+    best = empty = 1e9
+    for _ in range(20):
+        start = time.perf_counter()
+        compile(native, profile)
+        best = min(best, time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in range(2 * calls):
+            lib.seccomp_api_get()
+        empty = min(empty, time.perf_counter() - start)
+    return best - empty
 
 
 class Version(ctypes.Structure):

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod oracle;
+
 use oci_spec::runtime::{Arch, LinuxSeccomp};
 use orlop::seccomp::Filter;
 use serde_json::Value;
@@ -79,17 +81,23 @@ pub struct Machine {
     pub audit: u32,
     pub big_endian: bool,
     pub base: u32,
+    pub bits: u32,
 }
 
 const fn machine(name: &'static str, audit: u32, big_endian: bool, base: u32) -> Machine {
-    Machine { name, audit, big_endian, base }
+    // Audit values mark 64-bit architectures; x32 and n32 have the registers of one, but pass 32 bits.
+    let narrow = base == X32 || base == 6000;
+    Machine { name, audit, big_endian, base, bits: if audit & 0x8000_0000 != 0 && !narrow { 64 } else { 32 } }
 }
+
+/// The bit in the numbers of x32 calls.
+const X32: u32 = 0x4000_0000;
 
 /// Every architecture that a profile may name.
 pub const MACHINES: [Machine; 18] = [
     machine("SCMP_ARCH_X86_64", 0xc000_003e, false, 0),
     machine("SCMP_ARCH_X86", 0x4000_0003, false, 0),
-    machine("SCMP_ARCH_X32", 0xc000_003e, false, 0x4000_0000),
+    machine("SCMP_ARCH_X32", 0xc000_003e, false, X32),
     machine("SCMP_ARCH_AARCH64", 0xc000_00b7, false, 0),
     machine("SCMP_ARCH_ARM", 0x4000_0028, false, 0),
     machine("SCMP_ARCH_RISCV64", 0xc000_00f3, false, 0),
