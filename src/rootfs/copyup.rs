@@ -240,7 +240,8 @@ mod tests {
         let bytes: Vec<u8> = (0..50_000).map(|n: u32| (n % 251) as u8).collect();
         std::fs::write(path("from"), &bytes).unwrap();
         let from = std::fs::File::open(path("from")).unwrap();
-        for (copy, name) in [(copy_piece as fn(_, _, _, _) -> _, "sendfile"), (copy_bytes, "bytes")] {
+        type Copy = fn(BorrowedFd<'_>, BorrowedFd<'_>, i64, i64) -> sys::Result<i64>;
+        for (copy, name) in [(copy_piece as Copy, "sendfile"), (copy_bytes as Copy, "bytes")] {
             for (end, stops) in [(40_000, 40_000), (i64::MAX, 50_000)] {
                 let to = std::fs::File::create(path(name)).unwrap();
                 assert_eq!(copy(from.as_fd(), to.as_fd(), 100, end), Ok(stops));

@@ -156,7 +156,8 @@ impl Inside for MountDetached {
             PART_IDMAP => idmap::explain(errno),
             PART_OPTION.. => {
                 let option = self.options.get((detail - PART_OPTION) as usize);
-                let (key, value) = option.map(|(key, value)| (key.to_string_lossy(), value.as_ref())).unwrap_or_default();
+                let (key, value) =
+                    option.map(|(key, value)| (key.to_string_lossy(), value.as_ref())).unwrap_or_default();
                 let value = value.map(|value| format!("={}", value.to_string_lossy())).unwrap_or_default();
                 format!("option \"{key}{value}\": {}", explain_option(Fault::from(errno), self.unmapped.as_deref()))
             }

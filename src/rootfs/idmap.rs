@@ -55,7 +55,9 @@ pub fn asked(json: &str, mount: &Mount, options: &Options, spec: &Spec) -> Resul
             let path = CString::new(path.as_os_str().as_encoded_bytes());
             Origin::Joined(path.map_err(|_| anyhow!("config.json: linux.namespaces: a path contains a NUL byte"))?)
         }
-        None => bail!("config.json: {json}.options: an id-mapped mount needs uidMappings and gidMappings, or a user namespace"),
+        None => bail!(
+            "config.json: {json}.options: an id-mapped mount needs uidMappings and gidMappings, or a user namespace"
+        ),
     };
     Ok(Some(Asked { json: json.to_owned(), origin, reach }))
 }
@@ -65,7 +67,9 @@ pub fn asked(json: &str, mount: &Mount, options: &Options, spec: &Spec) -> Resul
 pub fn unmapped(data: &str, spec: &Spec) -> Option<String> {
     let Some(User::New { uids, gids }) = user_namespace(spec) else { return None };
     let is_unmapped = |option: &&str| {
-        let Some((key, Ok(id))) = option.split_once('=').map(|(key, value)| (key, value.parse::<u32>())) else { return false };
+        let Some((key, Ok(id))) = option.split_once('=').map(|(key, value)| (key, value.parse::<u32>())) else {
+            return false;
+        };
         let maps = match key {
             "uid" => uids,
             "gid" => gids,
@@ -155,7 +159,12 @@ impl fmt::Display for OpenUserNamespace {
         let inline = |text: &str| text.trim_end().replace('\n', ", ");
         match &self.asked.origin {
             Origin::Maps { uids, gids } => {
-                write!(f, "making a user namespace to map the ids of a mount (uids {}; gids {})", inline(uids), inline(gids))
+                write!(
+                    f,
+                    "making a user namespace to map the ids of a mount (uids {}; gids {})",
+                    inline(uids),
+                    inline(gids)
+                )
             }
             Origin::Joined(path) => write!(f, "opening user namespace {path:?} to map the ids of a mount"),
         }
@@ -168,7 +177,9 @@ impl Outside for OpenUserNamespace {
             Origin::Joined(path) => fd::open(path, libc::O_RDONLY, 0).why(|| format!("opening {path:?}")),
             Origin::Maps { uids, gids } => make(uids, gids),
         };
-        runtime.slots.put(self.slot, opened.map_err(|error| error.context(format!("config.json: {}", self.asked.json)))?);
+        runtime
+            .slots
+            .put(self.slot, opened.map_err(|error| error.context(format!("config.json: {}", self.asked.json)))?);
         Ok(())
     }
 }
@@ -218,7 +229,10 @@ mod tests {
     fn an_option_with_an_unmapped_id_is_found() {
         let spec = spec(r#"{"type": "user"}"#);
         assert_eq!(unmapped("newinstance,uid=2,gid=5,mode=620", &spec), None);
-        assert_eq!(unmapped("gid=4,size=1", &spec).unwrap(), "the id of the option \"gid=4\" is not in linux.gidMappings");
+        assert_eq!(
+            unmapped("gid=4,size=1", &spec).unwrap(),
+            "the id of the option \"gid=4\" is not in linux.gidMappings"
+        );
         assert_eq!(unmapped("uid=3", &spec).unwrap(), "the id of the option \"uid=3\" is not in linux.uidMappings");
     }
 
@@ -226,7 +240,8 @@ mod tests {
     fn the_option_alone_takes_the_mappings_of_the_containers_user_namespace() {
         let mount: Mount = serde_json::from_str(r#"{"destination": "/a", "options": ["bind", "ridmap"]}"#).unwrap();
         let options = Options::read(mount.options().as_deref().unwrap());
-        let found = |spec: &Spec| asked("mounts[0]", &mount, &options, spec).map(|asked| asked.map(|asked| asked.origin));
+        let found =
+            |spec: &Spec| asked("mounts[0]", &mount, &options, spec).map(|asked| asked.map(|asked| asked.origin));
         let lines = "0 1000 3\n5 2000 1\n".to_owned();
         let maps = Origin::Maps { uids: lines.clone(), gids: lines };
         assert_eq!(found(&spec(r#"{"type": "user"}"#)).unwrap(), Some(maps));

@@ -13,9 +13,9 @@ use nix::errno::Errno;
 use oci_spec::runtime::Spec;
 
 use super::dest::Dest;
+use super::detached;
 use super::idmap::{self, Mapping};
 use super::options::Options;
-use super::detached;
 use crate::error::{Result, Why, errno_text};
 use crate::plan::{Either, Fault, Init, Inside, Outside, Plan, Runtime, Slot};
 use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount, open_tree};

@@ -8,7 +8,8 @@ use super::{Errno, Result, check};
 /// getdents64(2): fills the buffer with entries; 0 bytes at the end of the directory.
 pub fn getdents64(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the length that is passed.
-    let read = check(unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })?;
+    let read =
+        check(unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(read as usize)
 }
 
@@ -37,7 +38,8 @@ pub fn sendfile(to: BorrowedFd<'_>, from: BorrowedFd<'_>, offset: &mut i64, coun
 /// pread(2).
 pub fn pread(from: BorrowedFd<'_>, buffer: &mut [u8], offset: i64) -> Result<usize> {
     // SAFETY: the kernel writes at most the length that is passed.
-    let read = Errno::result(unsafe { libc::pread(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset) })?;
+    let read =
+        Errno::result(unsafe { libc::pread(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset) })?;
     Ok(read as usize)
 }
 
