@@ -1,6 +1,6 @@
 //! Where containers are kept: one directory each below `--root`, locked while an operation changes it.
 //!
-//! `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
+//! `creating` is there until the container is made, `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
 //! where init waits for `start`. The lock is flock(2) on the directory itself, so that there is no
 //! lock file to leave behind.
 
@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -28,7 +29,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Seat {
     dir: PathBuf,
-    _lock: Flock<File>,
+    lock: Rc<Flock<File>>,
 }
 
 impl Store {
@@ -144,7 +145,7 @@ fn lock(dir: PathBuf) -> Result<Seat> {
                 if lock.metadata().map_or(0, |meta| meta.nlink()) == 0 {
                     return Err(anyhow!(NotFound));
                 }
-                return Ok(Seat { dir, _lock: lock });
+                return Ok(Seat { dir, lock: Rc::new(lock) });
             }
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => {
                 file = back;
@@ -177,6 +178,11 @@ impl Seat {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The lock, for those who have to give up their share of it.
+    pub fn lock(&self) -> Rc<Flock<File>> {
+        self.lock.clone()
     }
 
     /// Where init waits for `start`.
@@ -237,6 +243,29 @@ pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
         std::fs::rename(&temp, &file)
     };
     write().why(|| format!("writing {file:?}"))
+}
+
+/// Whether creation is in progress, or was broken off.
+pub fn is_unfinished(dir: &Path) -> bool {
+    dir.join("creating").exists()
+}
+
+/// Marks that creation has begun.
+///
+/// # Errors
+/// When the file system refuses it.
+pub fn begin(dir: &Path) -> Result<()> {
+    let file = dir.join("creating");
+    File::create(&file).map(drop).why(|| format!("writing {file:?}"))
+}
+
+/// Marks that creation is done. Cheaper than another record, and as whole.
+///
+/// # Errors
+/// When the file system refuses it.
+pub fn finish(dir: &Path) -> Result<()> {
+    let file = dir.join("creating");
+    std::fs::remove_file(&file).why(|| format!("removing {file:?}"))
 }
 
 /// Keeps the configuration, as the bundle's may change later.

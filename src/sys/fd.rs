@@ -129,7 +129,7 @@ pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
 }
 
 /// Closes the child's copy of a descriptor whose owner lives on in the parent; the child never returns to drop it.
-pub fn close_early(fd: &OwnedFd) -> Result<()> {
+pub fn close_early(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: called in the container's init, which never comes back to the frame that owns `fd`.
     Errno::result(unsafe { libc::close(fd.as_raw_fd()) }).map(drop)
 }
@@ -275,4 +275,16 @@ pub fn check_executable(path: &CStr) -> Result<()> {
 pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: takes a live descriptor and numbers.
     Errno::result(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) }).map(drop)
+}
+
+/// For a descriptor that stays open until execve, whoever else gets to know its number.
+pub trait IntoNumber {
+    /// The number; nobody closes it any more.
+    fn into_number(self) -> i32;
+}
+
+impl IntoNumber for OwnedFd {
+    fn into_number(self) -> i32 {
+        std::os::fd::IntoRawFd::into_raw_fd(self)
+    }
 }

@@ -245,7 +245,7 @@ pub fn bounded(bundle: &Bundle, mut command: Command) -> Done {
 /// The words of a plan's steps, numbered as ORLOP_FAULT numbers them.
 pub fn steps(plan: &Plan) -> Vec<String> {
     let text = plan.to_string();
-    let actors = ["before   ", "outside  ", "inside   "];
+    let actors = ["before   ", "outside  ", "inside   ", "beside   "];
     let steps: Vec<_> = text
         .lines()
         .filter_map(|line| actors.iter().find_map(|actor| line.strip_prefix(actor)))

@@ -83,7 +83,7 @@ impl Running {
         for (number, step) in all.iter().enumerate() {
             let after = format!("fail:{number} of exec ({step})");
             let done = self.case.fault("fail", number, &self.words());
-            assert_eq!(done.code, 1, "{after}: {done:?}");
+            assert_eq!(done.code, 255, "{after}: {done:?}");
             assert!(done.stderr.starts_with("orlop: exec failed: "), "{done:?}");
             assert_names(step, &done);
             self.assert_as_before(&after);
@@ -92,7 +92,10 @@ impl Running {
             assert_eq!(done.code, -(SIGKILL as i32), "{after}: {done:?}");
             self.assert_as_before(&after);
         }
-        // One more step than there are is no fault.
+        let done = self.case.fault("kill", all.len(), &self.words());
+        assert_eq!(done.code, -(SIGKILL as i32), "{done:?}");
+        self.assert_as_before("exec killed after the last step");
+        // There is no step of this number to fail.
         self.case.fault("fail", all.len(), &self.words()).ok();
         self.case.orlop(&["delete", "--force", &self.case.id]).ok();
         self.case.assert_nothing_left("delete");
