@@ -1,5 +1,5 @@
 //! Mounts in real containers: copies into a tmpfs, mapped ids, mount points of the wrong kind, fallbacks.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail by panicking, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests fail by panicking, as tests do.
 
 #[macro_use]
 mod common;
@@ -318,7 +318,7 @@ fn no_process_or_descriptor_of_the_mapping_is_left() {
     let id = bundle.id();
     let said = bundle.orlop(&["run", "--detach", &id]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(common::processes_with(bundle.root().to_str().unwrap()), []);
+    assert_eq!(common::processes_with(bundle.root().to_str().unwrap()), [0; 0]);
     let init = bundle.state(&id)["pid"].clone();
     assert_eq!(std::fs::read_dir(format!("/proc/{init}/fd")).unwrap().count(), 3);
 }

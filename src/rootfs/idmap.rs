@@ -191,7 +191,7 @@ fn make(uids: &str, gids: &str) -> Result<OwnedFd> {
     match clone3(libc::CLONE_NEWUSER as u64, None).why(|| "making a user namespace")? {
         Cloned::Child => {
             // With its own copy of the other end open, it would never see the end of file.
-            let _ = fd::close_early(&ours);
+            let _ = fd::close_early(ours.as_fd());
             let _ = channel::recv(theirs.as_fd(), &mut [0]);
             process::exit(0)
         }

@@ -51,7 +51,8 @@ impl<'a> Rootfs<'a> {
     /// Values that no kernel could honour, by JSON path.
     pub fn read(spec: &'a Spec, input: Input) -> Result<Rootfs<'a>> {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let entries = mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
+        let entries =
+            mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries })
     }
