@@ -22,7 +22,7 @@ pub fn print() -> Result<()> {
         apparmor: true,
         selinux: true,
         intel_rdt: false,
-        idmap: false,
+        idmap: true,
         net_devices: false,
         unsafe_annotations: &[],
         annotations: &[],

@@ -410,11 +410,6 @@ fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
     if host.selinux && linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
         bail!("config.json: linux.mountLabel is not supported");
     }
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            bail!("config.json: mounts[{index}].uidMappings: id-mapped mounts are not supported");
-        }
-    }
     Ok(())
 }
 

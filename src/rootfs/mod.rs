@@ -8,8 +8,11 @@ use crate::error::Result;
 use crate::plan::{Plan, Slot};
 
 pub mod cgroup;
+pub mod copyup;
 pub mod dest;
+pub mod detached;
 pub mod devices;
+pub mod idmap;
 pub mod masks;
 pub mod mount;
 pub mod options;
@@ -48,7 +51,8 @@ impl<'a> Rootfs<'a> {
     /// Values that no kernel could honour, by JSON path.
     pub fn read(spec: &'a Spec, input: Input) -> Result<Rootfs<'a>> {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let entries = mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m)).collect::<Result<Vec<_>>>()?;
+        let entries =
+            mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries })
     }
@@ -76,6 +80,7 @@ impl<'a> Rootfs<'a> {
     /// As [`Rootfs::read`].
     pub fn plan_mounts(&self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
         let setting = &self.input.setting;
+        let mut maps = idmap::Namespaces::default();
         self.plan_root(plan)?;
         let mut network = Some(network);
         for entry in &self.entries {
@@ -88,7 +93,7 @@ impl<'a> Rootfs<'a> {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
                 cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
             } else {
-                mount::plan(entry, setting, plan)?;
+                mount::plan(entry, setting, &mut maps, plan)?;
             }
         }
         if !self.dev_is_bound() {

@@ -10,8 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
+use oci_spec::runtime::Spec;
 
 use super::dest::Dest;
+use super::detached;
+use super::idmap::{self, Mapping};
 use super::options::Options;
 use crate::error::{Result, Why, errno_text};
 use crate::plan::{Either, Fault, Init, Inside, Outside, Plan, Runtime, Slot};
@@ -19,10 +22,14 @@ use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount, open_tree};
 use crate::sys::{self, fd};
 
 /// Parts of a mount step, for its error message.
-const PART_DEST: u64 = 1;
+pub(super) const PART_DEST: u64 = 1;
 const PART_SOURCE: u64 = 2;
 const PART_ATTRIBUTES: u64 = 3;
 const PART_PROPAGATION: u64 = 4;
+const PART_FILE_ON_DIR: u64 = 5;
+const PART_DIR_ON_FILE: u64 = 6;
+/// Free for parts of steps in other files.
+pub(super) const PART_OTHER: u64 = 16;
 
 /// Who opens the sources of bind mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +54,10 @@ pub struct Entry<'a> {
     pub source: CString,
     /// `type`.
     pub fstype: String,
+    /// How its ids are mapped.
+    pub idmap: Option<idmap::Asked>,
+    /// Which option names an id that the container's user namespace does not map.
+    pub unmapped: Option<String>,
 }
 
 impl<'a> Entry<'a> {
@@ -54,12 +65,12 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// Options that contradict the type.
-    pub fn read(index: usize, mount: &'a oci_spec::runtime::Mount) -> Result<Entry<'a>> {
+    pub fn read(index: usize, mount: &'a oci_spec::runtime::Mount, spec: &Spec) -> Result<Entry<'a>> {
         let json = format!("mounts[{index}]");
         let path = |p: &std::path::Path| {
             p.to_str().map(str::to_owned).ok_or_else(|| anyhow!("config.json: {json} has a path that is not UTF-8"))
         };
-        let options = Options::read(&format!("{json}.options"), mount.options().as_deref().unwrap_or_default())?;
+        let options = Options::read(mount.options().as_deref().unwrap_or_default());
         let dest = Dest::new(&format!("{json}.destination"), &path(mount.destination())?)?;
         let fstype = mount.typ().clone().unwrap_or_default();
         let is_bind = options.is_bind() || fstype == "bind";
@@ -75,7 +86,15 @@ impl<'a> Entry<'a> {
             bail!("config.json: {json}.type is missing");
         }
         let source = CString::new(source).map_err(|_| anyhow!("config.json: {json}.source contains a NUL byte"))?;
-        Ok(Entry { json, mount, options, dest, source, fstype })
+        if options.copy_up && (is_bind || fstype != "tmpfs") {
+            bail!("config.json: {json}.options: \"tmpcopyup\" is for mounts of type tmpfs");
+        }
+        let idmap = idmap::asked(&json, mount, &options, spec)?;
+        if idmap.is_some() && !is_bind && matches!(fstype.as_str(), "proc" | "sysfs" | "cgroup" | "cgroup2") {
+            bail!("config.json: {json}: the ids of a mount of type {fstype} cannot be mapped");
+        }
+        let unmapped = idmap::unmapped(&options.data, spec);
+        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped })
     }
 
     /// Whether the mount depends on the network namespace of the process that makes it.
@@ -108,19 +127,22 @@ pub struct Setting {
 ///
 /// # Errors
 /// Values that cannot be passed to the kernel.
-pub fn plan(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) -> Result<()> {
+pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, plan: &mut Plan) -> Result<()> {
+    let mapping = entry.idmap.as_ref().map(|asked| maps.mapping(asked, plan));
     if entry.is_bind() {
         let recursive = entry.options.is_recursive_bind() || !entry.options.is_bind();
-        let bind = bind(entry, entry.source.clone(), recursive, setting, plan)?;
+        let bind = bind(entry, entry.source.clone(), recursive, mapping, setting, plan)?;
         plan.inside(bind);
         return Ok(());
     }
-    let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {} contains a NUL byte", entry.json));
-    let delayed = entry.fstype == "tmpfs" || entry.dest.as_str() == "/dev";
     let mut flags = entry.options.flags;
-    if delayed {
+    if is_read_only_later(entry) {
         flags &= !libc::MS_RDONLY;
     }
+    if entry.options.copy_up || mapping.is_some() {
+        return detached::plan(entry, flags, mapping, setting.rootfs, plan);
+    }
+    let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {} contains a NUL byte", entry.json));
     let step = MountFs {
         source: entry.source.clone(),
         fstype: c(entry.fstype.clone())?,
@@ -128,11 +150,12 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) -> Result<()>
         flags,
         data: (!entry.options.data.is_empty()).then(|| c(entry.options.data.clone())).transpose()?,
         after: After::of(&entry.options),
+        unmapped: entry.unmapped.clone(),
         rootfs: setting.rootfs,
     };
     if entry.fstype == "sysfs" && setting.user_namespace {
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
-        let mut bind = bind(entry, c"/sys".to_owned(), true, setting, plan)?;
+        let mut bind = bind(entry, c"/sys".to_owned(), true, None, setting, plan)?;
         bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
         plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
     } else {
@@ -143,13 +166,24 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) -> Result<()>
 
 /// Adds what must wait until nothing is written below a tmpfs or /dev any more: read-only.
 pub fn plan_read_only(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) {
-    let delayed = entry.fstype == "tmpfs" || entry.dest.as_str() == "/dev";
-    if delayed && !entry.is_bind() && entry.options.is_read_only() {
+    if is_read_only_later(entry) && !entry.is_bind() && entry.options.is_read_only() {
         plan.inside(SetReadOnly { dest: entry.dest.clone(), rootfs: setting.rootfs });
     }
 }
 
-fn bind(entry: &Entry<'_>, source: CString, recursive: bool, setting: &Setting, plan: &mut Plan) -> Result<Bind> {
+/// More may be mounted and made below these.
+fn is_read_only_later(entry: &Entry<'_>) -> bool {
+    entry.fstype == "tmpfs" || entry.dest.as_str() == "/dev"
+}
+
+fn bind(
+    entry: &Entry<'_>,
+    source: CString,
+    recursive: bool,
+    mapping: Option<Mapping>,
+    setting: &Setting,
+    plan: &mut Plan,
+) -> Result<Bind> {
     let source = if source.to_bytes().starts_with(b"/") {
         source
     } else {
@@ -158,11 +192,12 @@ fn bind(entry: &Entry<'_>, source: CString, recursive: bool, setting: &Setting, 
         path.extend(source.to_bytes());
         CString::new(path).map_err(|_| anyhow!("config.json: {}.source contains a NUL byte", entry.json))?
     };
-    let opened = match setting.sources {
-        Sources::Inside => None,
-        Sources::Outside => {
+    let opened = match (setting.sources, mapping) {
+        (Sources::Inside, None) => None,
+        // Ids are mapped by who is root over the file system, which the container's root need not be.
+        _ => {
             let slot = plan.slot();
-            plan.before(OpenSource { source: source.clone(), json: entry.json.clone(), recursive, slot });
+            plan.before(OpenSource { source: source.clone(), json: entry.json.clone(), recursive, mapping, slot });
             Some(slot)
         }
     };
@@ -180,13 +215,13 @@ fn bind(entry: &Entry<'_>, source: CString, recursive: bool, setting: &Setting, 
 
 /// What is set on a mount once it is there.
 #[derive(Debug, Clone)]
-struct After {
+pub(super) struct After {
     recursive: (u64, u64),
     propagation: Vec<u64>,
 }
 
 impl After {
-    fn of(options: &Options) -> After {
+    pub(super) fn of(options: &Options) -> After {
         After { recursive: options.recursive, propagation: options.propagation.clone() }
     }
 
@@ -194,7 +229,7 @@ impl After {
         self.recursive == (0, 0) && self.propagation.is_empty()
     }
 
-    fn apply(&self, mount: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
+    pub(super) fn apply(&self, mount: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
         let (set, clear) = self.recursive;
         if (set, clear) != (0, 0) {
             let attr = MountAttr { set, clear, propagation: 0 };
@@ -217,12 +252,14 @@ impl After {
     }
 }
 
-fn explain(fault: Fault) -> String {
+pub(super) fn explain(fault: Fault) -> String {
     let what = match fault.detail {
         PART_DEST => "making the mount point: ",
         PART_SOURCE => "opening the source: ",
         PART_ATTRIBUTES => "setting mount attributes: ",
         PART_PROPAGATION => "setting propagation: ",
+        PART_FILE_ON_DIR => "the source is a file, the destination a directory: ",
+        PART_DIR_ON_FILE => "the source is a directory, the destination is none: ",
         _ => "",
     };
     format!("{what}{}", errno_text(fault.errno))
@@ -235,6 +272,7 @@ struct MountFs {
     flags: u64,
     data: Option<CString>,
     after: After,
+    unmapped: Option<String>,
     rootfs: Slot,
 }
 
@@ -245,13 +283,9 @@ impl fmt::Display for MountFs {
 }
 
 impl MountFs {
-    fn is(&self, fstype: &[u8]) -> bool {
-        self.fstype.to_bytes() == fstype
-    }
-
     /// procfs and sysfs behind a symbolic link would put the masks elsewhere (CVE-2019-19921, CVE-2023-27561).
     fn open_dest(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        if self.is(b"proc") || self.is(b"sysfs") {
+        if matches!(self.fstype.to_bytes(), b"proc" | b"sysfs") {
             match self.dest.open_without_links(rootfs) {
                 Err(Errno::ENOENT) => {}
                 other => return other,
@@ -267,7 +301,7 @@ impl Inside for MountFs {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let rootfs = init.slots.get(self.rootfs)?;
         let mut mode = None;
-        if self.is(b"tmpfs") {
+        if self.fstype.as_c_str() == c"tmpfs" {
             // A tmpfs takes over the mode of the directory that it hides, as runc's does.
             if let Ok(existing) = self.dest.open(rootfs) {
                 mode = Some(fd::stat(existing.as_fd())?.st_mode & 0o7777);
@@ -292,7 +326,15 @@ impl Inside for MountFs {
         if fault.detail == PART_DEST && fault.errno == Errno::ELOOP {
             return format!("filesystem {:?} must be mounted on ordinary directory", self.fstype);
         }
-        explain(fault)
+        explain_option(fault, self.unmapped.as_deref())
+    }
+}
+
+/// The kernel says no more than "invalid argument" of an id that is not mapped.
+pub(super) fn explain_option(fault: Fault, unmapped: Option<&str>) -> String {
+    match unmapped {
+        Some(unmapped) if fault.errno == Errno::EINVAL => format!("{} ({unmapped})", explain(fault)),
+        _ => explain(fault),
     }
 }
 
@@ -317,6 +359,7 @@ struct OpenSource {
     source: CString,
     json: String,
     recursive: bool,
+    mapping: Option<Mapping>,
     slot: Slot,
 }
 
@@ -330,6 +373,10 @@ impl Outside for OpenSource {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
         let tree = clone_tree(fd::cwd(), &self.source, self.recursive)
             .why(|| format!("config.json: {}.source {:?}", self.json, self.source))?;
+        if let Some(mapping) = self.mapping {
+            let mapped = mapping.apply(tree.as_fd(), &runtime.slots);
+            mapped.map_err(|errno| anyhow!("config.json: {}: {}", self.json, idmap::explain(errno)))?;
+        }
         // The runtime's mounts may be shared with the host; the container's clone only follows them.
         let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None).why(|| "setting propagation")?;
@@ -367,6 +414,23 @@ impl fmt::Display for Bind {
     }
 }
 
+impl Bind {
+    /// move_mount(2) says EINVAL where mount(2) said ENOTDIR, the word that Docker explains to its users.
+    fn open_dest(&self, rootfs: BorrowedFd<'_>, source_is_dir: bool) -> std::result::Result<OwnedFd, Fault> {
+        if source_is_dir {
+            return self.dest.make_dir(rootfs, 0o755).map_err(|errno| {
+                let on_file = errno == Errno::ENOTDIR && self.dest.open(rootfs).is_ok();
+                Fault { errno, detail: if on_file { PART_DIR_ON_FILE } else { PART_DEST } }
+            });
+        }
+        let dest = self.dest.make_file(rootfs).map_err(Fault::at(PART_DEST))?;
+        if fd::is_dir(fd::stat(dest.as_fd())?.st_mode) {
+            return Err(Fault { errno: Errno::ENOTDIR, detail: PART_FILE_ON_DIR });
+        }
+        Ok(dest)
+    }
+}
+
 impl Inside for Bind {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let cloned = match self.opened {
@@ -379,9 +443,7 @@ impl Inside for Bind {
             (None, None) => return Err(Fault::from(Errno::EBADF)),
         };
         let rootfs = init.slots.get(self.rootfs)?;
-        let source_is_dir = fd::is_dir(fd::stat(tree)?.st_mode);
-        let dest = if source_is_dir { self.dest.make_dir(rootfs, 0o755) } else { self.dest.make_file(rootfs) };
-        let dest = dest.map_err(Fault::at(PART_DEST))?;
+        let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
         let mut late = false;
         if (self.attributes.set, self.attributes.clear) != (0, 0) {
             match mount_setattr(tree, self.attributes, 0, None) {

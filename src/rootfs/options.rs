@@ -2,10 +2,16 @@
 //!
 //! One table says what each word means; `features` prints the same table.
 
-use anyhow::bail;
-
-use crate::error::Result;
 use crate::sys::mount::MountAttr;
+
+/// How far an id mapping goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The mount alone.
+    Mount,
+    /// The mount and all below it.
+    Tree,
+}
 
 /// What one option word does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +26,15 @@ enum Effect {
     RecursiveClear(u64),
     /// Changes the propagation.
     Propagation(u64),
+    /// Maps the ids of the mount.
+    IdMap(Reach),
+    /// Copies what a tmpfs hides into it.
+    CopyUp,
     /// Means nothing.
     Nothing,
 }
 
-use Effect::{Clear, Nothing, Propagation, RecursiveClear, RecursiveSet, Set};
+use Effect::{Clear, CopyUp, IdMap, Nothing, Propagation, RecursiveClear, RecursiveSet, Set};
 
 const REC: u64 = libc::MS_REC;
 const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
@@ -41,6 +51,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("diratime", Clear(libc::MS_NODIRATIME)),
     ("dirsync", Set(libc::MS_DIRSYNC)),
     ("exec", Clear(libc::MS_NOEXEC)),
+    ("idmap", IdMap(Reach::Mount)),
     ("iversion", Set(libc::MS_I_VERSION)),
     ("lazytime", Set(libc::MS_LAZYTIME)),
     ("loud", Clear(libc::MS_SILENT)),
@@ -65,6 +76,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("relatime", Set(libc::MS_RELATIME)),
     ("remount", Set(libc::MS_REMOUNT)),
     ("rexec", RecursiveClear(libc::MOUNT_ATTR_NOEXEC)),
+    ("ridmap", IdMap(Reach::Tree)),
     ("rnoatime", RecursiveSet(libc::MOUNT_ATTR_NOATIME)),
     ("rnodev", RecursiveSet(libc::MOUNT_ATTR_NODEV)),
     ("rnodiratime", RecursiveSet(libc::MOUNT_ATTR_NODIRATIME)),
@@ -92,6 +104,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("suid", Clear(libc::MS_NOSUID)),
     ("symfollow", Clear(MS_NOSYMFOLLOW)),
     ("sync", Set(libc::MS_SYNCHRONOUS)),
+    ("tmpcopyup", CopyUp),
     ("unbindable", Propagation(libc::MS_UNBINDABLE)),
 ];
 
@@ -111,18 +124,19 @@ pub struct Options {
     pub recursive: (u64, u64),
     /// In the order of the configuration.
     pub propagation: Vec<u64>,
+    /// Whether ids are to be mapped, and how far.
+    pub idmap: Option<Reach>,
+    /// Whether what a tmpfs hides is copied into it.
+    pub copy_up: bool,
     /// What is left, for the file system itself.
     pub data: String,
 }
 
 impl Options {
-    /// Reads the words of `json` (`mounts[n].options`).
-    ///
-    /// # Errors
-    /// Words that orlop cannot honour.
-    pub fn read(json: &str, words: &[String]) -> Result<Options> {
+    /// Reads the words of `mounts[n].options`.
+    pub fn read(words: &[String]) -> Options {
         let mut options = Options::default();
-        for (index, word) in words.iter().enumerate() {
+        for word in words {
             match TABLE.iter().find(|(name, _)| name == word).map(|(_, effect)| *effect) {
                 Some(Set(flags)) => {
                     options.flags |= flags;
@@ -136,9 +150,8 @@ impl Options {
                 Some(RecursiveClear(attr)) => options.clear_recursive(attr),
                 Some(Propagation(flags)) => options.propagation.push(flags),
                 Some(Nothing) => {}
-                None if matches!(word.as_str(), "idmap" | "ridmap" | "tmpcopyup") => {
-                    bail!("config.json: {json}[{index}]: the option {word:?} is not supported")
-                }
+                Some(IdMap(reach)) => options.idmap = Some(reach),
+                Some(CopyUp) => options.copy_up = true,
                 None => {
                     if !options.data.is_empty() {
                         options.data.push(',');
@@ -147,7 +160,7 @@ impl Options {
                 }
             }
         }
-        Ok(options)
+        options
     }
 
     fn set_recursive(&mut self, attr: u64) {
@@ -226,7 +239,7 @@ mod tests {
 
     fn read(words: &[&str]) -> Options {
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
-        Options::read("mounts[0].options", &words).unwrap()
+        Options::read(&words)
     }
 
     #[test]

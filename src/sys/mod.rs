@@ -8,6 +8,7 @@ pub mod alloc;
 pub mod bpf;
 pub mod channel;
 pub mod clone;
+pub mod copy;
 pub mod cred;
 pub mod exe;
 pub mod fd;
