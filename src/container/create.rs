@@ -105,8 +105,10 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         }
     };
     let mut runtime = Runtime::default();
+    runtime.lock = Some(seat.lock());
     let ending = if request.start == Start::Now { Ending::Executed } else { Ending::Waiting };
     let result = plan.execute(&mut runtime, ending, trace);
+    runtime.lock = None;
     let record = record.borrow().clone();
     if let Err(error) = result {
         let error = explain(error, &record);

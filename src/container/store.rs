@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -28,7 +29,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Seat {
     dir: PathBuf,
-    _lock: Flock<File>,
+    lock: Rc<Flock<File>>,
 }
 
 impl Store {
@@ -144,7 +145,7 @@ fn lock(dir: PathBuf) -> Result<Seat> {
                 if lock.metadata().map_or(0, |meta| meta.nlink()) == 0 {
                     return Err(anyhow!(NotFound));
                 }
-                return Ok(Seat { dir, _lock: lock });
+                return Ok(Seat { dir, lock: Rc::new(lock) });
             }
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => {
                 file = back;
@@ -177,6 +178,11 @@ impl Seat {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The lock, for those who have to give up their share of it.
+    pub fn lock(&self) -> Rc<Flock<File>> {
+        self.lock.clone()
     }
 
     /// Where init waits for `start`.

@@ -6,7 +6,7 @@
 pub enum Injected {
     /// The step fails with EUCLEAN, an errno that no step gives by itself.
     Fail(usize),
-    /// The runtime process is killed as the step begins.
+    /// The runtime process is killed as the step begins; one more than there are kills it after the last.
     Kill(usize),
 }
 

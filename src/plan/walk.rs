@@ -1,9 +1,12 @@
 //! The outside walk: the runtime does its steps, hands over the turn, and words the errors of both sides.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use anyhow::anyhow;
 use nix::errno::Errno;
+use nix::fcntl::Flock;
 
 use super::fault::{Injected, injected};
 use super::frame::{Frame, SIZE};
@@ -37,6 +40,9 @@ pub struct Runtime {
     born_in_cgroup: bool,
     /// How init died, when it did.
     pub died: Option<Exit>,
+    /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
+    /// the lock would outlive a runtime that is killed.
+    pub lock: Option<Rc<Flock<File>>>,
 }
 
 impl Runtime {
@@ -82,6 +88,7 @@ impl Plan {
         clock.spawned();
         runtime.child = Some(child);
         let result = self.walk(runtime, ours.as_fd(), ending, &mut clock, injected);
+        kill_here(self.len(), injected);
         clock.finish(self, trace)?;
         if result.is_err()
             && let Some(child) = &runtime.child
@@ -273,7 +280,7 @@ fn spawn(
         }
     };
     match cloned {
-        Cloned::Child => become_init(plan, &mut runtime.slots, ours, theirs, trace, injected),
+        Cloned::Child => become_init(plan, runtime, ours, theirs, trace, injected),
         Cloned::Parent(pid, pidfd) => {
             if *hidden {
                 // The child has its own copy of the flag; the runtime itself is not in the container's pid namespace.
@@ -360,7 +367,7 @@ fn sibling(channel: BorrowedFd<'_>, go_between: BorrowedFd<'_>) -> Result<Cloned
 
 fn become_init(
     plan: &Plan,
-    slots: &mut Slots,
+    runtime: &mut Runtime,
     ours: &OwnedFd,
     theirs: &OwnedFd,
     trace: Option<&crate::sys::mem::Shared>,
@@ -368,10 +375,11 @@ fn become_init(
 ) -> ! {
     alloc::forbid();
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
-    if fd::close_early(ours).is_err() {
+    let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
+    if fd::close_early(ours.as_fd()).is_err() || lock.is_some_and(|lock| fd::close_early(lock).is_err()) {
         process::exit(1);
     }
-    let mut slots = std::mem::take(slots);
+    let mut slots = std::mem::take(&mut runtime.slots);
     for slot in &plan.outside_only {
         drop(slots.take(*slot));
     }

@@ -129,7 +129,7 @@ pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {
 }
 
 /// Closes the child's copy of a descriptor whose owner lives on in the parent; the child never returns to drop it.
-pub fn close_early(fd: &OwnedFd) -> Result<()> {
+pub fn close_early(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: called in the container's init, which never comes back to the frame that owns `fd`.
     Errno::result(unsafe { libc::close(fd.as_raw_fd()) }).map(drop)
 }

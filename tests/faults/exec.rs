@@ -92,7 +92,10 @@ impl Running {
             assert_eq!(done.code, -(SIGKILL as i32), "{after}: {done:?}");
             self.assert_as_before(&after);
         }
-        // One more step than there are is no fault.
+        let done = self.case.fault("kill", all.len(), &self.words());
+        assert_eq!(done.code, -(SIGKILL as i32), "{done:?}");
+        self.assert_as_before("exec killed after the last step");
+        // There is no step of this number to fail.
         self.case.fault("fail", all.len(), &self.words()).ok();
         self.case.orlop(&["delete", "--force", &self.case.id]).ok();
         self.case.assert_nothing_left("delete");

@@ -28,7 +28,7 @@ fn fail_every_step_of_create(case: &Case) {
             done.ok();
             let error = case.orlop(&["start", &case.id]).fails();
             // Before it waits nobody hears of its failure: `create` has told it to go on, and returned.
-            let died = error.contains("init has died") || error.contains("has stopped");
+            let died = ["has died", "died before", "has stopped"].iter().any(|words| error.contains(words));
             assert!(error.contains(INJECTED) || step == "waiting for start" && died, "{step}: {error}");
             assert_eq!(case.bundle.state(&case.id)["status"], "stopped");
             case.orlop(&["delete", &case.id]).ok();
@@ -61,7 +61,9 @@ fn fail_every_step_of_run(case: &Case, command: &[&str]) {
 }
 
 fn kill_before_every_step(case: &Case, command: &[&str], start: Start) {
-    for (number, step) in steps(&case.plan(start)).iter().enumerate() {
+    let all = steps(&case.plan(start));
+    for number in 0..=all.len() {
+        let step = all.get(number).map_or("after the last step", String::as_str);
         let after = format!("kill:{number} of {command:?} ({step})");
         let done = case.fault("kill", number, &case.words(command));
         assert_eq!(done.code, -(SIGKILL as i32), "{after}: {done:?}");
