@@ -471,7 +471,7 @@ fn plan_needs_no_privileges() {
     let bundle = Bundle::new("true");
     let command = bundle.command(&["plan", "--bundle", bundle.path().to_str().unwrap()]);
     let readable = bundle.temp().join("orlop");
-    std::fs::copy(command.get_program(), &readable).unwrap();
+    common::copy_program(env!("CARGO_BIN_EXE_orlop"), &readable);
     let mut user = Command::new("setpriv");
     user.args(["--reuid=54321", "--regid=54321", "--clear-groups"])
         .arg(readable)

@@ -22,7 +22,7 @@ struct Users {
 impl Users {
     fn new(uid: u32, script: &str) -> Users {
         let bundle = Bundle::new(script);
-        std::fs::copy(env!("CARGO_BIN_EXE_orlop"), bundle.temp().join("orlop")).unwrap();
+        common::copy_program(env!("CARGO_BIN_EXE_orlop"), &bundle.temp().join("orlop"));
         std::fs::create_dir(bundle.root()).unwrap();
         for path in [bundle.path(), bundle.rootfs(), bundle.temp(), bundle.root()] {
             chown(path, Some(uid), Some(uid)).unwrap();

@@ -73,6 +73,15 @@ impl Done {
     }
 }
 
+/// Copies a program that is to be executed.
+///
+/// Another process does it: a descriptor for writing would be copied into what other threads of the test start
+/// meanwhile, and the program be busy (ETXTBSY) until they execute theirs.
+pub fn copy_program(from: &str, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().unwrap().success();
+    assert!(copied, "{from} is there (hack/test installs busybox-static)");
+}
+
 impl From<Output> for Done {
     fn from(output: Output) -> Done {
         use std::os::unix::process::ExitStatusExt;
@@ -92,7 +101,7 @@ impl Bundle {
         let dir = std::env::temp_dir().join(format!("orlop-test-{}-{number}", std::process::id()));
         let bin = dir.join("bundle/rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
-        std::fs::copy(BUSYBOX, bin.join("busybox")).expect("busybox-static is installed (hack/test does it)");
+        copy_program(BUSYBOX, &bin.join("busybox"));
         for applet in APPLETS.split_whitespace() {
             std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
         }
