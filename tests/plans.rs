@@ -266,8 +266,14 @@ fn resources(config: &mut Value) {
         "pids": {"limit": 100},
         "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1_048_576}]},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
-        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx4_0": {"hcaHandles": 4}},
     });
+}
+
+fn unified(config: &mut Value) {
+    config["linux"]["resources"] = json!({"unified": {
+        "memory.high": "1073741824", "memory.oom.group": "1", "cpu.weight": "10", "pids.max": "7", "io.max": "8:0 wiops=5",
+    }});
 }
 
 fn without_namespaces(config: &mut Value) {
@@ -327,9 +333,9 @@ fn cases() -> Vec<Case> {
                 default_config(),
                 &[
                     ("network", "/run/netns/pod"),
-                    ("ipc", "/proc/10/ns/ipc"),
-                    ("uts", "/proc/10/ns/uts"),
-                    ("pid", "/proc/10/ns/pid"),
+                    ("ipc", "/run/pod/ipc"),
+                    ("uts", "/run/pod/uts"),
+                    ("pid", "/run/pod/pid"),
                 ],
             ),
         ),
@@ -338,7 +344,7 @@ fn cases() -> Vec<Case> {
             V2,
             joining(
                 default_config(),
-                &[("user", "/proc/10/ns/user"), ("network", "/proc/10/ns/net"), ("pid", "/proc/10/ns/pid")],
+                &[("user", "/run/pod/user"), ("network", "/run/pod/net"), ("pid", "/run/pod/pid")],
             ),
         ),
         case("no-namespaces", V2, with(default_config(), without_namespaces)),
@@ -348,6 +354,7 @@ fn cases() -> Vec<Case> {
         case("process", V2, with(default_config(), process)),
         case("resources-v1", V1, with(default_config(), resources)),
         case("resources-v2", V2, with(default_config(), resources)),
+        case("resources-unified", V2, with(default_config(), unified)),
         case("docker-v1", V1, written_by("docker")),
         case("docker-v2", V2, written_by("docker")),
         case("docker-terminal", V2, written_by("docker-terminal")).asked(socket),
@@ -479,7 +486,9 @@ fn plans_are_as_written_down() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = String::new();
     let mut names = BTreeSet::new();
-    for (name, plan) in all_plans() {
+    let again: Vec<_> = (0..2).map(|_| all_plans()).collect();
+    for (at, (name, plan)) in all_plans().into_iter().enumerate() {
+        assert!(again.iter().all(|plans| plans[at] == (name, plan.clone())), "{name}: the plan is not always the same");
         let file = folder().join(format!("{name}.txt"));
         names.insert(file.clone());
         if update {
