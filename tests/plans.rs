@@ -288,7 +288,6 @@ fn without_namespaces(config: &mut Value) {
 
 fn cases() -> Vec<Case> {
     use On::{Rootless, Undelegated, V1, V2};
-    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
     vec![
         case("default-v1", V1, default_config()),
         case("default-v2", V2, default_config()),
@@ -355,6 +354,14 @@ fn cases() -> Vec<Case> {
         case("resources-v1", V1, with(default_config(), resources)),
         case("resources-v2", V2, with(default_config(), resources)),
         case("resources-unified", V2, with(default_config(), unified)),
+    ]
+}
+
+/// What Docker, BuildKit and containerd ask for.
+fn cases_of_callers() -> Vec<Case> {
+    use On::{V1, V2};
+    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
+    vec![
         case("docker-v1", V1, written_by("docker")),
         case("docker-v2", V2, written_by("docker")),
         case("docker-terminal", V2, written_by("docker-terminal")).asked(socket),
@@ -464,7 +471,7 @@ fn folder() -> PathBuf {
 }
 
 fn all_plans() -> Vec<(&'static str, String)> {
-    let created = cases().into_iter().map(|case| (case.name, case.plan()));
+    let created = cases().into_iter().chain(cases_of_callers()).map(|case| (case.name, case.plan()));
     created.chain(exec_cases().into_iter().map(|case| (case.name, case.plan()))).collect()
 }
 
@@ -512,7 +519,7 @@ fn at(plan: &str, start: &str) -> Option<usize> {
 /// What has to hold for every plan of `create`, whatever the configuration.
 #[test]
 fn the_order_of_every_plan_is_safe() {
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_of_callers()) {
         let plan = case.plan();
         // A step that is not there is in no wrong order.
         let order = |earlier: &str, later: &str| {
