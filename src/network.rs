@@ -1,14 +1,104 @@
-//! The network namespace's own business: the loopback device of a new one is brought up, as runc does.
+//! The network namespace's own business: a new one is made beside init's first mounts, and its loopback device brought up.
+//!
+//! Making a network namespace takes the kernel longer than all other namespaces and mounts of a container
+//! together. So the runtime makes it while init mounts, and hands it over; init enters it before the
+//! first mount that looks at it (sysfs). In a user namespace of the container's own this cannot be,
+//! as the network namespace must belong to that one: there clone3 makes it.
 
 use std::fmt;
+use std::os::fd::AsFd;
 
-use crate::plan::{Fault, Init, Inside, Plan};
-use crate::sys::net;
+use nix::errno::Errno;
 
-/// Adds the raising of `lo`, where the network namespace is a new one.
-pub fn plan(new_namespace: bool, plan: &mut Plan) {
-    if new_namespace {
-        plan.inside(RaiseLoopback);
+use crate::error::{Result, Why};
+use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
+use crate::sys::{channel, fd, net, ns};
+
+/// How a container comes to its new network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From clone3; only its loopback is to be brought up.
+    Clone,
+    /// From the runtime, over a socket.
+    Runtime(Slot),
+}
+
+/// Decides where a new network namespace comes from, and adds its making.
+pub fn plan_make(user_namespace: bool, plan: &mut Plan) -> Origin {
+    if user_namespace {
+        return Origin::Clone;
+    }
+    plan.spawn.flags &= !(libc::CLONE_NEWNET as u64);
+    let (outside, inside) = (plan.outside_slot(), plan.slot());
+    plan.before(MakePair { outside, inside });
+    plan.alongside(MakeNetwork(outside));
+    Origin::Runtime(inside)
+}
+
+/// Adds the entering of the namespace, for a place where the network begins to matter.
+pub fn plan_enter(origin: Origin, plan: &mut Plan) {
+    match origin {
+        Origin::Clone => plan.inside(RaiseLoopback),
+        Origin::Runtime(socket) => plan.inside(EnterNetwork(socket)),
+    }
+}
+
+struct MakePair {
+    outside: Slot,
+    inside: Slot,
+}
+
+impl fmt::Display for MakePair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("making a socket for the network namespace")
+    }
+}
+
+impl Outside for MakePair {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let (ours, theirs) = channel::pair().why(|| "socketpair")?;
+        runtime.slots.put(self.outside, ours);
+        runtime.slots.put(self.inside, theirs);
+        Ok(())
+    }
+}
+
+struct MakeNetwork(Slot);
+
+impl fmt::Display for MakeNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("making the network namespace and bringing up its loopback")
+    }
+}
+
+impl Outside for MakeNetwork {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let current = || fd::open(c"/proc/self/ns/net", libc::O_RDONLY, 0).why(|| "opening /proc/self/ns/net");
+        let own = current()?;
+        ns::unshare(libc::CLONE_NEWNET).why(|| "unshare")?;
+        let made = current().and_then(|new| {
+            let socket = runtime.slots.get(self.0).why(|| "network namespace")?;
+            channel::send_fds(socket, b"network", &[new.as_fd()]).why(|| "handing over the network namespace")?;
+            net::raise(c"lo").why(|| "loopback")
+        });
+        // Hooks, and everything else that the runtime does, belong in its own network.
+        ns::setns(own.as_fd(), libc::CLONE_NEWNET).why(|| "returning to the runtime's own network namespace")?;
+        made
+    }
+}
+
+struct EnterNetwork(Slot);
+
+impl fmt::Display for EnterNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("entering the network namespace")
+    }
+}
+
+impl Inside for EnterNetwork {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let namespace = channel::receive_fd(init.slots.get(self.0)?)?.ok_or(Errno::ECONNRESET)?;
+        Ok(ns::setns(namespace.as_fd(), libc::CLONE_NEWNET)?)
     }
 }
 

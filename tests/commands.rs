@@ -1,4 +1,5 @@
 //! Every command and every flag of the command line, as runc's callers use them (exec has its own file).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -29,7 +30,8 @@ fn help_is_no_error_and_wrong_usage_exits_with_1() {
     for args in [&[][..], &["--help"], &["run", "--help"], &["help", "exec"]] {
         assert!(orlop(args).ok().contains("Usage:"), "{args:?}");
     }
-    for args in [&["no-such-command"][..], &["run"], &["run", "--no-such-flag", "x"], &["--log-format", "xml", "list"]] {
+    for args in [&["no-such-command"][..], &["run"], &["run", "--no-such-flag", "x"], &["--log-format", "xml", "list"]]
+    {
         assert!(!orlop(args).fails().is_empty(), "{args:?}");
     }
 }
@@ -134,7 +136,11 @@ fn trace_writes_the_times_of_the_steps_of_both_processes() {
     let events = trace["traceEvents"].as_array().unwrap();
     let of = |thread: u64| events.iter().filter(|event| event["ph"] == "X" && event["tid"] == json!(thread)).count();
     assert!(of(1) > 5 && of(2) > 10, "{trace}");
-    assert!(events.iter().any(|event| event["name"].as_str().unwrap().contains("\"/proc\"") && event["dur"].as_f64().unwrap() > 0.0));
+    assert!(
+        events
+            .iter()
+            .any(|event| event["name"].as_str().unwrap().contains("\"/proc\"") && event["dur"].as_f64().unwrap() > 0.0)
+    );
     std::fs::remove_file(&file).unwrap();
     let id = bundle.id();
     let mut command = bundle.command(&["run", &id]);
@@ -147,7 +153,11 @@ fn trace_writes_the_times_of_the_steps_of_both_processes() {
 fn bundle_may_be_elsewhere_and_relative() {
     need_root!();
     let bundle = Bundle::writable("echo from here");
-    for (dir, path) in [("/", bundle.path()), ("/tmp", bundle.path()), (bundle.path().parent().unwrap().to_str().unwrap(), "bundle".into())] {
+    for (dir, path) in [
+        ("/", bundle.path()),
+        ("/tmp", bundle.path()),
+        (bundle.path().parent().unwrap().to_str().unwrap(), "bundle".into()),
+    ] {
         for flag in ["--bundle", "-b"] {
             let mut command = bundle.command(&["run", flag, path.to_str().unwrap(), &bundle.id()]);
             command.current_dir(dir);
@@ -194,7 +204,10 @@ fn preserve_fds_passes_descriptors_and_no_others() {
     let open = format!("3<{0} 4<{0} 5<{0} 9<{0}", file.display());
     let said = |args: &[&str]| bundle.redirected(&open, &[args, &[&bundle.id()]].concat()).ok();
     assert_eq!(said(&["run"]).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
-    assert_eq!(said(&["run", "--preserve-fds", "2"]).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "three"]);
+    assert_eq!(
+        said(&["run", "--preserve-fds", "2"]).split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "three"]
+    );
     let said = bundle.orlop(&["run", "--preserve-fds", "1", &bundle.id()]).fails();
     assert!(said.contains("file descriptor 3 is not open"), "{said}");
 }
@@ -215,7 +228,9 @@ fn listen_fds_are_passed_on_with_their_environment() {
 #[test]
 fn no_pivot_gives_the_program_the_same_root() {
     need_root!();
-    let bundle = Bundle::new("ls -d /bin /proc/self /dev/null; ls /.. | head -1; awk '$5 == \"/\"' /proc/self/mountinfo | wc -l");
+    let bundle = Bundle::new(
+        "ls -d /bin /proc/self /dev/null; ls /.. | head -1; awk '$5 == \"/\"' /proc/self/mountinfo | wc -l",
+    );
     let pivoted = bundle.run().ok();
     assert_eq!(bundle.orlop(&["run", "--no-pivot", &bundle.id()]).ok(), pivoted);
     assert!(pivoted.starts_with("/bin\n"), "{pivoted}");
@@ -284,8 +299,16 @@ fn run_is_the_parent_of_the_containers_orphans_unless_told_not_to() {
 #[test]
 fn kill_takes_names_and_numbers_and_sends_term_by_default() {
     need_root!();
-    let bundle = Bundle::writable("trap 'exit 15' TERM; trap 'exit 10' USR1; touch /ready; while :; do sleep 0.02; done");
-    for (signal, code) in [(None, 15), (Some("TERM"), 15), (Some("SIGTERM"), 15), (Some("15"), 15), (Some("sigusr1"), 10), (Some("10"), 10)] {
+    let bundle =
+        Bundle::writable("trap 'exit 15' TERM; trap 'exit 10' USR1; touch /ready; while :; do sleep 0.02; done");
+    for (signal, code) in [
+        (None, 15),
+        (Some("TERM"), 15),
+        (Some("SIGTERM"), 15),
+        (Some("15"), 15),
+        (Some("sigusr1"), 10),
+        (Some("10"), 10),
+    ] {
         let id = bundle.id();
         let mut child = bundle.spawn(&["run", &id], "output");
         eventually("ready", || std::fs::remove_file(bundle.rootfs().join("ready")).ok());
@@ -328,14 +351,18 @@ fn list_prints_a_table_ids_or_json() {
     let bundle = Bundle::sleeping();
     assert_eq!(bundle.orlop(&["list", "-q"]).ok(), "");
     assert_eq!(bundle.orlop(&["list", "--format", "json"]).ok().trim_end(), "null");
-    assert_eq!(bundle.orlop(&["list"]).ok().split_whitespace().collect::<Vec<_>>(), ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    assert_eq!(
+        bundle.orlop(&["list"]).ok().split_whitespace().collect::<Vec<_>>(),
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
     let mut ids = [bundle.created(), bundle.running(), bundle.running()];
     bundle.orlop(&["kill", &ids[2], "KILL"]).ok();
     bundle.wait_for(&ids[2], "stopped");
     let table = bundle.orlop(&["list"]).ok();
     for (id, status) in ids.iter().zip(["created", "running", "stopped"]) {
         let state = bundle.state(id);
-        let row: Vec<_> = table.lines().find(|line| line.starts_with(&format!("{id} "))).unwrap().split_whitespace().collect();
+        let row: Vec<_> =
+            table.lines().find(|line| line.starts_with(&format!("{id} "))).unwrap().split_whitespace().collect();
         let (pid, created) = (state["pid"].to_string(), state["created"].as_str().unwrap());
         assert_eq!(row, [id, &pid, status, bundle.path().to_str().unwrap(), created, "root"]);
     }
@@ -384,7 +411,9 @@ fn spec_writes_an_example_once() {
     };
     let (plain, rootless) = (config(&[]), config(&["--rootless"]));
     std::fs::remove_dir(&dir).unwrap();
-    let has = |config: &Value, kind: &str| config["linux"]["namespaces"].as_array().unwrap().iter().any(|one| one["type"] == kind);
+    let has = |config: &Value, kind: &str| {
+        config["linux"]["namespaces"].as_array().unwrap().iter().any(|one| one["type"] == kind)
+    };
     assert_eq!((&plain["ociVersion"], &plain["process"]["args"]), (&json!("1.3.0"), &json!(["sh"])));
     assert!(!has(&plain, "user") && has(&plain, "network"));
     assert!(has(&rootless, "user") && !has(&rootless, "network"));
@@ -444,7 +473,10 @@ fn plan_needs_no_privileges() {
     let readable = bundle.temp().join("orlop");
     std::fs::copy(command.get_program(), &readable).unwrap();
     let mut user = Command::new("setpriv");
-    user.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(readable).args(command.get_args()).current_dir("/");
+    user.args(["--reuid=54321", "--regid=54321", "--clear-groups"])
+        .arg(readable)
+        .args(command.get_args())
+        .current_dir("/");
     let plan = bundle.finish(user).ok();
     assert!(plan.contains("mounting \"proc\""), "{plan}");
 }

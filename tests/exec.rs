@@ -1,4 +1,5 @@
 //! `exec`: another process in a running container, with every flag.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -19,7 +20,8 @@ fn other_pid(bundle: &Bundle, id: &str) -> i64 {
     let init = bundle.pid(id);
     eventually("another process", || {
         let pids: Vec<i64> = serde_json::from_str(&bundle.orlop(&["ps", "-f", "json", id]).ok()).unwrap();
-        let sleeps = |pid: &&i64| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"sleep\x0077");
+        let sleeps =
+            |pid: &&i64| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"sleep\x0077");
         pids.iter().filter(|pid| **pid != init).find(sleeps).copied()
     })
 }
@@ -72,7 +74,8 @@ fn a_process_has_the_configurations_environment_directory_and_limits() {
     bundle.config["process"]["cwd"] = json!("/bin");
     bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
     let id = bundle.running();
-    let said = bundle.exec(&id, "echo $FROM; pwd; ulimit -Sn; ulimit -Hn; echo $HOME; grep NoNewPrivs /proc/self/status");
+    let said =
+        bundle.exec(&id, "echo $FROM; pwd; ulimit -Sn; ulimit -Hn; echo $HOME; grep NoNewPrivs /proc/self/status");
     assert_eq!(said, "config\n/bin\n100\n200\n/\nNoNewPrivs:\t1\n");
 }
 
@@ -82,7 +85,19 @@ fn env_adds_variables_and_overrides_those_of_the_configuration() {
     let mut bundle = Bundle::sleeping();
     bundle.env("FROM=config");
     let id = bundle.running();
-    let args = ["exec", "--env", "FROM=flag", "-e", "OTHER=a=b c", "-e", "HOME=/tmp", &id, "sh", "-c", "echo $FROM; echo $OTHER; echo $HOME"];
+    let args = [
+        "exec",
+        "--env",
+        "FROM=flag",
+        "-e",
+        "OTHER=a=b c",
+        "-e",
+        "HOME=/tmp",
+        &id,
+        "sh",
+        "-c",
+        "echo $FROM; echo $OTHER; echo $HOME",
+    ];
     assert_eq!(bundle.orlop(&args).ok(), "flag\na=b c\n/tmp\n");
 }
 
@@ -115,7 +130,11 @@ fn a_users_home_is_looked_up_in_the_image() {
     need_root!();
     let bundle = Bundle::sleeping();
     std::fs::create_dir(bundle.rootfs().join("etc")).unwrap();
-    std::fs::write(bundle.rootfs().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n").unwrap();
+    std::fs::write(
+        bundle.rootfs().join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n",
+    )
+    .unwrap();
     let id = bundle.running();
     for (user, home) in [("0", "/root\n"), ("1000", "/home/ann\n"), ("1001", "/\n")] {
         assert_eq!(bundle.orlop(&["exec", "--user", user, &id, "sh", "-c", "echo $HOME"]).ok(), home);
@@ -156,7 +175,10 @@ fn a_process_file_with_a_mistake_is_named_with_its_place() {
     let file = bundle.temp().join("process.json");
     std::fs::write(&file, r#"{ "cwd": "bin", "args": ["true"], "user": { "uid": 0, "gid": 0 } }"#).unwrap();
     let done = bundle.orlop(&["exec", "--process", file.to_str().unwrap(), &id]);
-    assert!(done.code == 255 && done.stderr.contains("process.json") && done.stderr.contains("process.cwd"), "{done:?}");
+    assert!(
+        done.code == 255 && done.stderr.contains("process.json") && done.stderr.contains("process.cwd"),
+        "{done:?}"
+    );
     let done = bundle.orlop(&["exec", "--process", "/no/such/file", &id]);
     assert!(done.code == 255 && done.stderr.contains("/no/such/file"), "{done:?}");
 }
@@ -189,6 +211,19 @@ fn standard_input_reaches_the_program() {
     child.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"got one\ngot two\n");
+}
+
+#[test]
+fn signals_to_exec_go_to_its_process() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let id = bundle.running();
+    let script = "trap 'exit 15' TERM; touch /ready; while :; do sleep 0.02; done";
+    let mut child = bundle.spawn(&["exec", &id, "sh", "-c", script], "output");
+    eventually("ready", || bundle.rootfs().join("ready").exists().then_some(()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(15));
+    assert_eq!(bundle.state(&id)["status"], "running");
 }
 
 #[test]
@@ -244,7 +279,8 @@ fn cap_adds_capabilities() {
     let id = bundle.running();
     let sets = ["grep", "-E", "Cap(Prm|Eff|Bnd|Amb)", "/proc/self/status"];
     let of = |flags: &[&str]| bundle.orlop(&[&["exec"], flags, &[id.as_str()], &sets[..]].concat()).ok();
-    let expect = |mask: u32| format!("CapPrm:\t{mask:016x}\nCapEff:\t{mask:016x}\nCapBnd:\t{mask:016x}\nCapAmb:\t{:016x}\n", 0);
+    let expect =
+        |mask: u32| format!("CapPrm:\t{mask:016x}\nCapEff:\t{mask:016x}\nCapBnd:\t{mask:016x}\nCapAmb:\t{:016x}\n", 0);
     assert_eq!(of(&[]), expect(1 << 5));
     assert_eq!(of(&["--cap", "CAP_NET_RAW", "-c", "CAP_CHOWN"]), expect(1 << 5 | 1 << 13 | 1));
     let done = bundle.orlop(&["exec", "--cap", "CAP_NOTHING", &id, "true"]);
@@ -269,7 +305,9 @@ fn preserve_fds_passes_descriptors_and_no_others() {
     let file = bundle.temp().join("three");
     std::fs::write(&file, "three\n").unwrap();
     let open = format!("3<{0} 4<{0} 5<{0}", file.display());
-    let said = bundle.redirected(&open, &["exec", "--preserve-fds", "1", &id, "sh", "-c", "cat <&3; ls /proc/$$/fd; true"]).ok();
+    let said = bundle
+        .redirected(&open, &["exec", "--preserve-fds", "1", &id, "sh", "-c", "cat <&3; ls /proc/$$/fd; true"])
+        .ok();
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["three", "0", "1", "2", "3"]);
     let said = bundle.redirected(&open, &["exec", &id, "sh", "-c", "ls /proc/$$/fd; true"]).ok();
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
@@ -363,7 +401,10 @@ fn a_process_of_a_container_with_a_user_namespace_is_mapped() {
     let mut bundle = Bundle::sleeping();
     bundle.user_namespace(100_000);
     let id = bundle.running();
-    assert_eq!(bundle.exec(&id, "id -u; cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(), ["0", "0", "100000", "65536"]);
+    assert_eq!(
+        bundle.exec(&id, "id -u; cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(),
+        ["0", "0", "100000", "65536"]
+    );
     bundle.orlop(&["exec", "-d", "--user", "5:6", &id, "sleep", "77"]).ok();
     let status = std::fs::read_to_string(format!("/proc/{}/status", other_pid(&bundle, &id))).unwrap();
     assert!(status.contains("Uid:\t100005\t") && status.contains("Gid:\t100006\t"), "{status}");
@@ -374,7 +415,8 @@ fn many_processes_enter_at_once() {
     need_root!();
     let bundle = Bundle::sleeping();
     let id = bundle.running();
-    let mut children: Vec<_> = (0..8).map(|n| bundle.spawn(&["exec", &id, "echo", &n.to_string()], &format!("output-{n}"))).collect();
+    let mut children: Vec<_> =
+        (0..8).map(|n| bundle.spawn(&["exec", &id, "echo", &n.to_string()], &format!("output-{n}"))).collect();
     for (n, child) in children.iter_mut().enumerate() {
         assert!(child.wait().unwrap().success());
         assert_eq!(std::fs::read_to_string(bundle.temp().join(format!("output-{n}"))).unwrap(), format!("{n}\n"));

@@ -1,4 +1,5 @@
 //! Hooks: config.md#posix-platform-hooks and the life cycle of runtime.md (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// A bundle whose hooks keep the state that they get, one file each. The first four can be told
-/// apart by their root: only startContainer sees the container's.
+/// A bundle whose hooks keep the state that they get, one file each. Of the six only startContainer sees the
+/// container's root.
 fn keeping_states() -> Bundle {
     let mut bundle = Bundle::sleeping();
     let rootfs = bundle.rootfs();
@@ -67,7 +68,8 @@ fn several_hooks_of_one_kind_run_in_their_order() {
         }
     }
     bundle.run().ok();
-    let lines: Vec<_> = ["createRuntime", "poststop"].iter().flat_map(|kind| (1..4).map(move |n| format!("{kind} {n}\n"))).collect();
+    let lines: Vec<_> =
+        ["createRuntime", "poststop"].iter().flat_map(|kind| (1..4).map(move |n| format!("{kind} {n}\n"))).collect();
     assert_eq!(std::fs::read_to_string(log).unwrap(), lines.concat());
 }
 
@@ -130,7 +132,8 @@ fn a_hook_gets_its_own_arguments_and_environment_alone() {
         let log = bundle.temp().join("log");
         let script = format!("echo \"$0 $1\" >{0}; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= >>{0}", log.display());
         let env = ["PATH=/usr/bin:/bin", "A=b c"];
-        bundle.config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["x", "-c", script, "zero", "one"], "env": env }]);
+        bundle.config["hooks"][kind] =
+            json!([{ "path": "/bin/sh", "args": ["x", "-c", script, "zero", "one"], "env": env }]);
         bundle.run().ok();
         let text = std::fs::read_to_string(log).unwrap();
         let (first, rest) = text.split_once('\n').unwrap();
@@ -239,7 +242,8 @@ fn a_hook_that_outlives_its_timeout_is_killed() {
     need_root!();
     for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
         let mut bundle = Bundle::sleeping();
-        bundle.config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "exec sleep 33.25"], "timeout": 1 }]);
+        bundle.config["hooks"][kind] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "exec sleep 33.25"], "timeout": 1 }]);
         let (id, began) = (bundle.id(), Instant::now());
         let said = bundle.orlop(&["run", "--detach", &id]).fails();
         assert!(said.contains(&format!("hooks.{kind}[0]")) && said.contains("timeout"), "{said}");
@@ -253,7 +257,8 @@ fn a_hook_within_its_timeout_is_not_disturbed() {
     need_root!();
     let mut bundle = Bundle::new("echo ran");
     for kind in ["createRuntime", "createContainer", "startContainer"] {
-        bundle.config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 0.05"], "timeout": 10 }]);
+        bundle.config["hooks"][kind] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "sleep 0.05"], "timeout": 10 }]);
     }
     assert_eq!(bundle.run().ok(), "ran\n");
 }
@@ -310,7 +315,8 @@ fn poststart_hooks_run_after_the_program_has_been_executed() {
     need_root!();
     let mut bundle = Bundle::sleeping();
     let log = bundle.temp().join("log");
-    let script = format!("pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); tr '\\0' ' ' </proc/$pid/cmdline >{}", log.display());
+    let script =
+        format!("pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); tr '\\0' ' ' </proc/$pid/cmdline >{}", log.display());
     bundle.hook("poststart", &script);
     let id = bundle.created();
     bundle.orlop(&["start", &id]).ok();

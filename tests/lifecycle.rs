@@ -1,4 +1,5 @@
 //! The life of a container: runtime.md of runtime-spec 1.3, as runc's commands do it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -256,7 +257,9 @@ fn a_failed_create_leaves_everything_as_before() {
     let broken: [(&str, fn(&mut Bundle)); 7] = [
         ("root.path", |bundle| bundle.config["root"]["path"] = json!("nowhere")),
         ("no-such-program", |bundle| bundle.args(&["no-such-program"])),
-        ("error mounting \"none\" to rootfs at \"/x\": no such device", |bundle| bundle.mount("/x", "nosuchfs", "none", &[])),
+        ("error mounting \"none\" to rootfs at \"/x\": no such device", |bundle| {
+            bundle.mount("/x", "nosuchfs", "none", &[])
+        }),
         ("/no/such/source", |bundle| bundle.mount("/x", "bind", "/no/such/source", &["bind"])),
         ("hooks.createRuntime[0]", |bundle| bundle.hook("createRuntime", "exit 1")),
         ("hooks.createContainer[0]", |bundle| bundle.hook("createContainer", "exit 1")),

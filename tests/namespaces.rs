@@ -1,9 +1,10 @@
 //! Namespaces: config-linux.md#namespaces, #user-namespace-mappings and #time-offsets (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
-use common::actions::link;
 use common::Bundle;
+use common::actions::link;
 use serde_json::json;
 
 /// Names in config.json and below /proc/PID/ns.
@@ -238,7 +239,9 @@ fn what_belongs_to_the_hosts_namespaces_is_not_changed_when_they_are_joined_by_t
 #[test]
 fn the_loopback_interface_of_a_new_network_namespace_is_up() {
     need_root!();
-    let bundle = Bundle::new("cat /sys/class/net/lo/flags; ls /sys/class/net; ping -c1 -W1 127.0.0.1 >/dev/null 2>&1; ip -o addr show lo | grep -c 127.0.0.1");
+    let bundle = Bundle::new(
+        "cat /sys/class/net/lo/flags; ls /sys/class/net; ping -c1 -W1 127.0.0.1 >/dev/null 2>&1; ip -o addr show lo | grep -c 127.0.0.1",
+    );
     let said = bundle.run();
     // IFF_UP is bit 0.
     let flags = u32::from_str_radix(said.stdout.lines().next().unwrap().trim_start_matches("0x"), 16).unwrap();
@@ -359,7 +362,9 @@ fn a_user_namespace_needs_mappings_and_mappings_a_user_namespace() {
 #[test]
 fn devices_in_a_user_namespace_work() {
     need_root!();
-    let mut bundle = Bundle::new("echo x >/dev/null && head -c3 /dev/zero | wc -c && test -c /dev/tty && test -L /dev/ptmx && echo fine");
+    let mut bundle = Bundle::new(
+        "echo x >/dev/null && head -c3 /dev/zero | wc -c && test -c /dev/tty && test -L /dev/ptmx && echo fine",
+    );
     bundle.user_namespace(100_000);
     let said = bundle.run().ok();
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["3", "fine"]);

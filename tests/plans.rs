@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use orlop::container::create::{Request, Start, new_record, plan_create};
 use orlop::container::exec::{self, Paused, plan_exec};
 use orlop::container::id::ContainerId;
-use orlop::container::record::{Phase, Record};
+use orlop::container::record::Record;
 use orlop::host::Host;
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
 use orlop::process::console::Target;
@@ -332,9 +332,9 @@ fn cases() -> Vec<Case> {
                 default_config(),
                 &[
                     ("network", "/run/netns/pod"),
-                    ("ipc", "/run/pod/ipc"),
-                    ("uts", "/run/pod/uts"),
-                    ("pid", "/run/pod/pid"),
+                    ("ipc", "/run/ns/pod/ipc"),
+                    ("uts", "/run/ns/pod/uts"),
+                    ("pid", "/run/ns/pod/pid"),
                 ],
             ),
         ),
@@ -343,7 +343,7 @@ fn cases() -> Vec<Case> {
             V2,
             joining(
                 default_config(),
-                &[("user", "/run/pod/user"), ("network", "/run/pod/net"), ("pid", "/run/pod/pid")],
+                &[("user", "/run/ns/pod/user"), ("network", "/run/ns/pod/net"), ("pid", "/run/ns/pod/pid")],
             ),
         ),
         case("no-namespaces", V2, with(default_config(), without_namespaces)),
@@ -396,7 +396,6 @@ impl ExecCase {
             rootfs: place.bundle().join("rootfs"),
             created: "2025-01-01T00:00:00Z".into(),
             owner: host.uid,
-            phase: Phase::Created,
             pid: 0,
             start_time: 0,
             namespaces: self.namespaces,
@@ -531,9 +530,8 @@ fn the_order_of_every_plan_is_safe() {
         order("before   writing the record", "before   making cgroup");
         assert!(at(&plan, "before   writing the record").is_some(), "{}", case.name);
         assert!(plan.lines().last().unwrap().starts_with("inside   executing"), "{}", case.name);
-        assert!(at(&plan, "spawn").is_some_and(|at| at < at_last(&plan, "outside")), "{}", case.name);
-        order("spawn", "outside  recording the pid");
-        order("outside  recording the pid", "outside  mapping ids");
+        order("spawn", "beside   recording the pid");
+        order("spawn", "outside  mapping ids");
         order("outside  mapping ids", "inside   ");
         order("inside   making all mounts", "inside   mounting rootfs");
         order("inside   limiting capabilities", "inside   becoming user");

@@ -1,4 +1,5 @@
 //! What the program is given: config.md#process and #posix-process, config-linux.md#linux-process (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -60,7 +61,8 @@ fn home_is_the_users_in_the_image_unless_it_is_set() {
     let mut bundle = Bundle::new("echo $HOME");
     assert_eq!(bundle.run().ok(), "/\n");
     std::fs::create_dir(bundle.rootfs().join("etc")).unwrap();
-    std::fs::write(bundle.rootfs().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:1000:5::/home/ann:\n").unwrap();
+    std::fs::write(bundle.rootfs().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:1000:5::/home/ann:\n")
+        .unwrap();
     assert_eq!(bundle.run().ok(), "/root\n");
     bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 5 });
     assert_eq!(bundle.run().ok(), "/home/ann\n");
@@ -101,7 +103,13 @@ fn capabilities_are_those_of_the_configuration() {
     }
     bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     let said = bundle.run().ok();
-    for (name, mask) in [("CapBnd", 1 << 5 | 1 | 1 << 7), ("CapInh", 1 << 5), ("CapAmb", 1 << 5), ("CapEff", 1 << 5), ("CapPrm", 1 << 5)] {
+    for (name, mask) in [
+        ("CapBnd", 1 << 5 | 1 | 1 << 7),
+        ("CapInh", 1 << 5),
+        ("CapAmb", 1 << 5),
+        ("CapEff", 1 << 5),
+        ("CapPrm", 1 << 5),
+    ] {
         assert!(said.contains(&format!("{name}:\t{}\n", set(mask))), "{name}: {said}");
     }
 }
@@ -154,7 +162,10 @@ fn rlimits_that_cannot_be_are_named() {
     for (limits, place) in [
         (json!([{ "type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1 }]), "process.rlimits[0].type"),
         (json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]), "process.rlimits[0]"),
-        (json!([{ "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }]), "process.rlimits[1]"),
+        (
+            json!([{ "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }]),
+            "process.rlimits[1]",
+        ),
     ] {
         let mut bundle = Bundle::new("true");
         bundle.config["process"]["rlimits"] = limits;

@@ -1,5 +1,6 @@
 //! The container's file system: config.md#root and #mounts, config-linux.md#default-filesystems, #devices,
 //! #rootfs-mount-propagation, #masked-paths, #readonly-paths and #sysctl (runtime-spec 1.3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -52,7 +53,10 @@ fn no_mount_of_the_host_is_left_in_the_container() {
     let known = ["/", "/proc", "/dev", "/sys"];
     for line in said.lines() {
         let point = line.split(' ').nth(4).unwrap();
-        assert!(known.iter().any(|root| point == *root || *root != "/" && point.starts_with(&format!("{root}/"))), "{line}");
+        assert!(
+            known.iter().any(|root| point == *root || *root != "/" && point.starts_with(&format!("{root}/"))),
+            "{line}"
+        );
     }
     assert_eq!(said.lines().filter(|line| line.split(' ').nth(4) == Some("/")).count(), 1, "{said}");
 }
@@ -131,7 +135,11 @@ fn rro_makes_mounts_below_read_only_too_and_ro_does_not() {
         let script = format!("mount -t tmpfs none {} && exec \"$0\" \"$@\"", below.display());
         let orlop = bundle.command(&["run", &bundle.id()]);
         let mut unshare = std::process::Command::new("unshare");
-        unshare.args(["-m", "sh", "-c", &script]).arg(orlop.get_program()).args(orlop.get_args()).current_dir(bundle.path());
+        unshare
+            .args(["-m", "sh", "-c", &script])
+            .arg(orlop.get_program())
+            .args(orlop.get_args())
+            .current_dir(bundle.path());
         assert_eq!(bundle.finish(unshare).ok(), format!("{expected}\n"), "{option}");
     }
 }
@@ -165,7 +173,10 @@ fn propagation_of_a_mount_is_as_its_option_says() {
         bundle.mount("/mnt", "bind", bundle.temp().to_str().unwrap(), &["rbind", option]);
         let said = mountinfo(bundle);
         let optional = mount_at(&said, "/mnt")[1];
-        assert!(optional.starts_with(expected) && (expected.is_empty() == optional.is_empty()), "{option}: {optional:?}");
+        assert!(
+            optional.starts_with(expected) && (expected.is_empty() == optional.is_empty()),
+            "{option}: {optional:?}"
+        );
     }
 }
 
@@ -235,7 +246,10 @@ fn a_missing_source_or_an_unknown_type_is_named() {
     let mut bundle = Bundle::new("true");
     bundle.mount("/x", "bind", "/no/such/source", &["bind"]);
     let said = bundle.run().fails();
-    assert!(said.contains("error mounting \"/no/such/source\" to rootfs at \"/x\"") && said.contains("no such file"), "{said}");
+    assert!(
+        said.contains("error mounting \"/no/such/source\" to rootfs at \"/x\"") && said.contains("no such file"),
+        "{said}"
+    );
     let mut bundle = Bundle::new("true");
     bundle.mount("/x", "nosuchfs", "none", &[]);
     let said = bundle.run().fails();
@@ -258,14 +272,18 @@ fn masked_files_read_empty_and_masked_directories_are_empty() {
 #[test]
 fn the_default_masks_hide_the_kernels_files() {
     need_root!();
-    let bundle = Bundle::new("cat /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware /proc/scsi 2>/dev/null | grep -vc :");
+    let bundle = Bundle::new(
+        "cat /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware /proc/scsi 2>/dev/null | grep -vc :",
+    );
     assert_eq!(bundle.run().stdout, "0\n0\n");
 }
 
 #[test]
 fn readonly_paths_can_be_read_and_not_written() {
     need_root!();
-    let mut bundle = Bundle::writable("cat /fixed/file; echo x >/fixed/file; touch /fixed/new; echo 1 >/proc/sys/net/ipv4/ip_forward");
+    let mut bundle = Bundle::writable(
+        "cat /fixed/file; echo x >/fixed/file; touch /fixed/new; echo 1 >/proc/sys/net/ipv4/ip_forward",
+    );
     std::fs::create_dir(bundle.rootfs().join("fixed")).unwrap();
     std::fs::write(bundle.rootfs().join("fixed/file"), "text\n").unwrap();
     bundle.config["linux"]["readonlyPaths"] = json!(["/fixed", "/proc/sys", "/not/there"]);
@@ -308,7 +326,9 @@ fn configured_devices_are_made_with_their_mode_and_owner() {
 #[test]
 fn devices_that_are_not_allowed_cannot_be_opened() {
     need_root!();
-    let mut bundle = Bundle::writable("mknod /dev/mem1 c 1 1 && cat /dev/mem1; mknod /dev/n c 1 3 && echo x >/dev/n && echo null is open");
+    let mut bundle = Bundle::writable(
+        "mknod /dev/mem1 c 1 1 && cat /dev/mem1; mknod /dev/n c 1 3 && echo x >/dev/n && echo null is open",
+    );
     bundle.capabilities(&["CAP_MKNOD", "CAP_SYS_RAWIO"]);
     let done = bundle.run();
     assert_eq!(done.stdout, "null is open\n", "{done:?}");
@@ -329,7 +349,10 @@ fn nodes_in_the_image_are_not_those_of_the_host() {
 fn without_a_mount_at_dev_the_nodes_are_made_in_the_image() {
     need_root!();
     let mut bundle = Bundle::writable("echo x >/dev/null && echo fine");
-    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
     assert_eq!(bundle.run().ok(), "fine\n");
     let null = std::fs::metadata(bundle.rootfs().join("dev/null")).unwrap();
     assert!(null.file_type().is_char_device() && null.rdev() == nix::sys::stat::makedev(1, 3));
@@ -363,7 +386,9 @@ fn a_working_directory_that_leads_out_of_the_root_is_refused() {
 #[test]
 fn the_cgroup_mount_shows_the_containers_own_cgroups_read_only() {
     need_root!();
-    let bundle = Bundle::new("ls -d /sys/fs/cgroup/pids/tasks || ls -d /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x");
+    let bundle = Bundle::new(
+        "ls -d /sys/fs/cgroup/pids/tasks || ls -d /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x",
+    );
     let done = bundle.run();
     assert_eq!(done.stdout.lines().count(), 1, "{done:?}");
     assert_eq!(done.stderr.matches("Read-only file system").count(), 2, "{done:?}");
@@ -372,7 +397,9 @@ fn the_cgroup_mount_shows_the_containers_own_cgroups_read_only() {
 #[test]
 fn sysctl_sets_the_containers_parameters_and_not_the_hosts() {
     need_root!();
-    let mut bundle = Bundle::new("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max");
+    let mut bundle = Bundle::new(
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max",
+    );
     let files = ["net/ipv4/ip_unprivileged_port_start", "kernel/shm_rmid_forced", "fs/mqueue/msg_max"];
     let host = || files.map(|file| std::fs::read_to_string(format!("/proc/sys/{file}")).unwrap());
     let before = host();

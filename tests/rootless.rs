@@ -1,4 +1,5 @@
 //! Containers of users without privileges.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -36,7 +37,8 @@ impl Users {
         let dir = self.bundle.temp();
         let mut command = self.as_user(&Command::new(dir.join("orlop")));
         assert!(command.args(["spec", "--rootless", "--bundle"]).arg(&dir).status().unwrap().success());
-        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sh", "-c", script]);
         config
@@ -44,7 +46,12 @@ impl Users {
 
     fn as_user(&self, command: &Command) -> Command {
         let mut user = Command::new("setpriv");
-        user.args([format!("--reuid={}", self.uid), format!("--regid={}", self.uid), "--clear-groups".into(), "--".into()]);
+        user.args([
+            format!("--reuid={}", self.uid),
+            format!("--regid={}", self.uid),
+            "--clear-groups".into(),
+            "--".into(),
+        ]);
         user.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()).env_remove("XDG_RUNTIME_DIR");
         user
     }
@@ -63,7 +70,10 @@ impl Users {
     fn orlop_with_ranges(&self, args: &[&str]) -> Done {
         let ranges = self.bundle.temp().join("ranges");
         std::fs::write(&ranges, "nobody:200000:65536\n").unwrap();
-        let script = format!("mount --bind {0} /etc/subuid && mount --bind {0} /etc/subgid && exec \"$0\" \"$@\"", ranges.display());
+        let script = format!(
+            "mount --bind {0} /etc/subuid && mount --bind {0} /etc/subgid && exec \"$0\" \"$@\"",
+            ranges.display()
+        );
         let prepared = self.bundle.command(args);
         let mut command = Command::new(self.bundle.temp().join("orlop"));
         command.args(prepared.get_args());
@@ -193,7 +203,10 @@ fn ranges_of_subuid_are_mapped_by_newuidmap() {
         skip!("newuidmap (package uidmap) or /etc/subuid is missing");
     }
     const NOBODY: u32 = 65_534;
-    let mut users = Users::new(NOBODY, "cat /proc/self/uid_map; id -u; id -G; touch /dev/shm/x; chown 7:8 /dev/shm/x && stat -c %u:%g /dev/shm/x");
+    let mut users = Users::new(
+        NOBODY,
+        "cat /proc/self/uid_map; id -u; id -G; touch /dev/shm/x; chown 7:8 /dev/shm/x && stat -c %u:%g /dev/shm/x",
+    );
     let map = json!([{ "containerID": 0, "hostID": NOBODY, "size": 1 }, { "containerID": 1, "hostID": 200_000, "size": 65_536 }]);
     users.bundle.config["linux"]["uidMappings"] = map.clone();
     users.bundle.config["linux"]["gidMappings"] = map;
@@ -201,7 +214,10 @@ fn ranges_of_subuid_are_mapped_by_newuidmap() {
     users.bundle.capabilities(&["CAP_CHOWN", "CAP_DAC_OVERRIDE"]);
     let id = users.bundle.id();
     let said = users.orlop_with_ranges(&["run", &id]).ok();
-    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "65534", "1", "1", "200000", "65536", "0", "0", "5", "7:8"]);
+    assert_eq!(
+        said.split_whitespace().collect::<Vec<_>>(),
+        ["0", "65534", "1", "1", "200000", "65536", "0", "0", "5", "7:8"]
+    );
     users.bundle.assert_nothing_of(&id);
 }
 

@@ -1,4 +1,5 @@
 //! Terminals: config.md#process (`terminal`, `consoleSize`), `--console-socket`, and `run` and `exec -t` in the foreground.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
 
 mod common;
 
@@ -190,7 +191,8 @@ fn a_terminal_works_also_when_run_itself_has_none() {
 #[test]
 fn the_terminal_is_the_controlling_one_and_dev_console() {
     need_root!();
-    let bundle = with_terminal("echo to tty >/dev/tty; echo to console >/dev/console; stat -c %t:%T /dev/console /dev/pts/0");
+    let bundle =
+        with_terminal("echo to tty >/dev/tty; echo to console >/dev/console; stat -c %t:%T /dev/console /dev/pts/0");
     let said = bundle.run().ok();
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(&lines[..2], ["to tty", "to console"]);

@@ -21,9 +21,9 @@ pub fn plan_enter(placement: &Placement, plan: &mut Plan) {
     if dirs.is_empty() {
         return;
     }
-    match plan.spawn.cgroup {
-        Some(slot) => plan.outside(Late { slot, path: dirs.into_iter().next().unwrap_or_default() }),
-        None => plan.outside(Enter { dirs }),
+    // On v2 the clone sees to it.
+    if plan.spawn.cgroup.is_none() {
+        plan.outside(Enter { dirs });
     }
 }
 
@@ -53,7 +53,6 @@ pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut 
         let fallback = if asked.is_none() { init } else { None };
         plan.before(Open { path: path.clone(), mount: record.mount.clone(), init: fallback, slot });
         plan.spawn.cgroup = Some(slot);
-        plan.outside(Late { slot, path });
         return Ok(());
     }
     // Controllers that are not named stay with the container's own cgroup, so that no limit is lost.
@@ -89,30 +88,6 @@ fn parse_sub(arguments: &[String]) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(paths)
-}
-
-/// The move for a process that was not born in its v2 cgroup.
-struct Late {
-    slot: Slot,
-    path: String,
-}
-
-impl fmt::Display for Late {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "joining cgroup {:?}, unless born there", self.path)
-    }
-}
-
-impl Outside for Late {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        // The clone that used the directory has taken it out of the slot.
-        let Some(fd) = runtime.slots.take(self.slot) else { return Ok(()) };
-        let dir = Dir::adopt(fd, &self.path);
-        let pid = runtime.child()?.pid;
-        // Moving a process stops every fork of the host for a moment, so it is worth a look first.
-        let born = dir.read("cgroup.procs").is_ok_and(|pids| pids.lines().any(|line| line.parse() == Ok(pid)));
-        if born { Ok(()) } else { write_pid(&dir, pid) }
-    }
 }
 
 struct Enter {

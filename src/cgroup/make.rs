@@ -82,7 +82,7 @@ fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: 
     plan.before(MakeV2 { place: place.clone(), slot, domain });
     plan.before(Enable { place: place.clone(), slot, wanted });
     if let Some(program) = devices::compile(rules) {
-        plan.before(Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless });
+        plan.alongside(Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless });
     }
     if !settings.is_empty() {
         plan.before(LimitV2 { dir, slot, settings });

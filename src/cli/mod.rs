@@ -7,8 +7,8 @@ mod generate;
 mod kill;
 mod list;
 mod plan;
-mod quick;
 mod ps;
+mod quick;
 mod spec;
 mod state;
 mod update;
@@ -278,12 +278,23 @@ fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
 }
 
 fn root(global: &Global, host: &Host) -> Result<PathBuf> {
-    let root = match (&global.root, std::env::var_os("XDG_RUNTIME_DIR")) {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && wants_own_folder(host));
+    let root = match (&global.root, own) {
         (Some(root), _) => root.clone(),
-        (None, Some(dir)) if host.is_rootless() && !dir.is_empty() => PathBuf::from(dir).join("orlop"),
-        _ => PathBuf::from("/run/orlop"),
+        (None, Some(dir)) => PathBuf::from(dir).join("orlop"),
+        (None, None) => PathBuf::from("/run/orlop"),
     };
     Ok(std::path::absolute(root)?)
+}
+
+/// As runc decides it: a normal user, also one who is root in a user namespace (rootless Podman).
+fn wants_own_folder(host: &Host) -> bool {
+    if host.is_rootless() {
+        return true;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    !whole && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 fn dispatch(context: &mut Context, command: Command) -> Result<i32> {

@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn what_is_not_plain_goes_the_whole_way() {
-        for line in ["orlop", "orlop help", "orlop kill --help", "orlop kill", "orlop nonsense", "orlop state x --root /y"] {
+        for line in
+            ["orlop", "orlop help", "orlop kill --help", "orlop kill", "orlop nonsense", "orlop state x --root /y"]
+        {
             assert!(parse(&words(line)).is_none(), "{line}");
         }
     }

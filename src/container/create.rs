@@ -2,9 +2,6 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
-use std::fmt;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -15,8 +12,9 @@ use oci_spec::runtime::{Hooks, LinuxPersonalityDomain, Spec};
 use super::id::ContainerId;
 use super::notify::{self, Notify};
 use super::process::{self, Asked, Proc};
-use super::record::{Phase, Record};
-use super::{Context, delete, state, status, store};
+use super::record::Record;
+use super::steps::{ConnectPidfdSocket, MakeFifo, RecordCreated, RecordPid, SendPidfd, WritePidFile, WriteRecord};
+use super::{Context, delete, state, store};
 use crate::cgroup::{self, Placement};
 use crate::error::{Result, Why};
 use crate::host::Host;
@@ -24,13 +22,12 @@ use crate::host::cgroup::Setup;
 use crate::log::timestamp;
 use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
 use crate::plan::walk::Ending;
-use crate::plan::{Outside, Plan, Runtime, Slot};
+use crate::plan::{Plan, Runtime, Slot};
 use crate::process::console::Target;
 use crate::process::program;
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
 use crate::sys::process::CpuMask;
-use crate::sys::{channel, fd};
 use crate::{hooks, network, seccomp, sysctl};
 
 /// How the new container is started.
@@ -121,6 +118,10 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         }
         return Err(error);
     }
+    if request.start == Start::Now {
+        // For `run` the end of creation is execve itself; this is done while the program runs.
+        store::finish(seat.dir())?;
+    }
     Ok(Created { record, config, runtime, notify })
 }
 
@@ -190,7 +191,6 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         rootfs,
         created: timestamp(SystemTime::now()),
         owner: host.uid,
-        phase: Phase::Creating,
         pid: 0,
         start_time: 0,
         namespaces: flags,
@@ -237,7 +237,6 @@ pub fn plan_create(
     let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
 
     // outside: what init cannot do to itself.
-    plan.outside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     cgroup::plan_enter(&placement, plan);
     let mapper = match host.uid {
         0 => user::Mapper::Root,
@@ -247,19 +246,23 @@ pub fn plan_create(
     process::plan_outside(&asked, plan)?;
     user::plan(spec, &namespaces, mapper, plan)?;
 
-    // inside: namespaces first, then the root and all that is mounted there.
+    // inside: namespaces first (and beside them what takes long), then the root and all that is mounted there.
     let mut proc = Proc::default();
+    let user_namespace = namespaces.is_private(Kind::User);
+    let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, plan));
+    let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
+    plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     namespaces::plan_join(&namespaces, joins, plan);
     process::plan_session(&asked, plan)?;
     time::plan(spec, &namespaces, |plan| proc.slot(plan), plan)?;
-    network::plan(namespaces.is_new(Kind::Network), plan);
     if namespaces.is_private(Kind::Mount) {
         // The private procfs is made while the host's /proc is still there to fall back to.
         if needs_proc(spec) {
             proc.slot(plan);
         }
-        rootfs.plan_mounts(plan)?;
+        rootfs.plan_mounts(enter_network, plan)?;
     } else {
+        enter_network(plan);
         rootfs.plan_root(plan)?;
     }
 
@@ -298,7 +301,9 @@ pub fn plan_create(
     if let Some(path) = &request.pid_file {
         plan.outside(WritePidFile(path.clone()));
     }
-    plan.outside(RecordCreated { record: record.clone(), dir: dir.to_owned() });
+    if request.start == Start::Later {
+        plan.outside(RecordCreated(dir.to_owned()));
+    }
 
     // inside: the wait, and the end.
     if let Some(fifo) = fifo {
@@ -417,13 +422,13 @@ fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
 ///
 /// # Errors
 /// A profile that cannot be compiled.
-pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<seccomp::load::Load>> {
+pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<Rc<seccomp::Filter>>> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let filter = seccomp::compile(profile)?;
     for warning in filter.iter().flat_map(|filter| &filter.warnings) {
         plan.warn(warning.clone());
     }
-    Ok(filter.map(|filter| seccomp::load::plan_before(Rc::new(filter), plan)))
+    Ok(filter.map(Rc::new))
 }
 
 fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespaces, host: &Host, root: Slot) -> Input {
@@ -504,142 +509,4 @@ pub fn plan_pidfd_socket(path: &Path, plan: &mut Plan) -> Slot {
     let slot = plan.slot();
     plan.before(ConnectPidfdSocket { path: path.to_owned(), slot });
     slot
-}
-
-struct WriteRecord {
-    record: Rc<RefCell<Record>>,
-    dir: PathBuf,
-    config: Vec<u8>,
-}
-
-impl fmt::Display for WriteRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("writing the record")
-    }
-}
-
-impl Outside for WriteRecord {
-    fn run(&self, _: &mut Runtime) -> Result<()> {
-        store::write_record(&self.dir, &self.record.borrow())?;
-        store::keep_config(&self.dir, &self.config)
-    }
-}
-
-struct MakeFifo {
-    path: CString,
-    slot: Slot,
-}
-
-impl fmt::Display for MakeFifo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("making exec.fifo")
-    }
-}
-
-impl Outside for MakeFifo {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        nix::unistd::mkfifo(self.path.as_c_str(), nix::sys::stat::Mode::from_bits_truncate(0o622))
-            .why(|| format!("mkfifo {:?}", self.path))?;
-        // Read-write: it never blocks, and while init has it open `start` finds a reader.
-        let fifo = fd::open(&self.path, libc::O_RDWR, 0).why(|| format!("opening {:?}", self.path))?;
-        runtime.slots.put(self.slot, fifo);
-        Ok(())
-    }
-}
-
-struct ConnectPidfdSocket {
-    path: PathBuf,
-    slot: Slot,
-}
-
-impl fmt::Display for ConnectPidfdSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connecting to the pidfd socket {:?}", self.path)
-    }
-}
-
-impl Outside for ConnectPidfdSocket {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        runtime.slots.put(self.slot, channel::connect(&self.path).why(|| format!("--pidfd-socket {:?}", self.path))?);
-        Ok(())
-    }
-}
-
-/// Sends a pidfd of the container's process to the socket of `--pidfd-socket`.
-pub struct SendPidfd(pub Slot);
-
-impl fmt::Display for SendPidfd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sending the pidfd")
-    }
-}
-
-impl Outside for SendPidfd {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let socket = runtime.slots.get(self.0).why(|| "--pidfd-socket")?;
-        channel::send_fds(socket, b"pidfd", &[runtime.child()?.pidfd.as_fd()]).why(|| "--pidfd-socket")
-    }
-}
-
-struct RecordPid {
-    record: Rc<RefCell<Record>>,
-    dir: PathBuf,
-}
-
-impl fmt::Display for RecordPid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("recording the pid")
-    }
-}
-
-impl Outside for RecordPid {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let mut record = self.record.borrow_mut();
-        record.pid = runtime.child()?.pid;
-        record.start_time = status::stat(record.pid).map(|(_, start)| start).ok_or_else(|| anyhow!("it has gone"))?;
-        store::write_record(&self.dir, &record)
-    }
-}
-
-/// Writes the process's pid for the caller; the file appears whole.
-pub struct WritePidFile(pub PathBuf);
-
-impl fmt::Display for WritePidFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "writing the pid to {:?}", self.0)
-    }
-}
-
-impl Outside for WritePidFile {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(self.0.file_name().ok_or_else(|| anyhow!("--pid-file {:?} names no file", self.0))?);
-        let temp = self.0.with_file_name(name);
-        let write = || {
-            let mut options = std::fs::File::options();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o666).open(&temp)?;
-            std::io::Write::write_all(&mut file, runtime.child().map_or(0, |child| child.pid).to_string().as_bytes())?;
-            std::fs::rename(&temp, &self.0)
-        };
-        write().why(|| format!("--pid-file {:?}", self.0))
-    }
-}
-
-struct RecordCreated {
-    record: Rc<RefCell<Record>>,
-    dir: PathBuf,
-}
-
-impl fmt::Display for RecordCreated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("recording that the container is created")
-    }
-}
-
-impl Outside for RecordCreated {
-    fn run(&self, _: &mut Runtime) -> Result<()> {
-        let mut record = self.record.borrow_mut();
-        record.phase = Phase::Created;
-        store::write_record(&self.dir, &record)
-    }
 }

@@ -57,7 +57,12 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
 /// with them its processes. A create that was killed before it wrote anything down has made nothing else.
 fn remove_unrecorded(context: &Context, id: &ContainerId, seat: Seat) -> Result<()> {
     if let Ok(config) = seat.config() {
-        let path = config.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy());
+        let path = config
+            .spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.cgroups_path().as_ref())
+            .map(|path| path.to_string_lossy());
         cgroup::Record::presumed(path.as_deref(), id.as_str(), &context.host.cgroup)?.remove()?;
     }
     seat.remove()

@@ -11,11 +11,12 @@ use std::rc::Rc;
 
 use anyhow::{anyhow, bail};
 
-use super::create::{SendPidfd, WritePidFile, seccomp_filter};
+use super::create::seccomp_filter;
 use super::id::ContainerId;
 use super::process::{self, Asked, Proc};
 use super::record::Record;
 use super::status::{self, Status};
+use super::steps::{SendPidfd, WritePidFile};
 use super::{Context, state};
 use crate::cgroup;
 use crate::error::{Result, Why};

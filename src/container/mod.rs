@@ -16,6 +16,7 @@ pub mod run;
 pub mod start;
 pub mod state;
 pub mod status;
+pub mod steps;
 pub mod store;
 pub mod update;
 

@@ -14,6 +14,7 @@ use crate::process::program::{self, Program};
 use crate::process::{caps, fds, labels, rlimits, sched, user};
 use crate::seccomp;
 use crate::spec::{self, Capabilities, CpuAffinity};
+use crate::sys::cred::CapSets;
 use crate::sys::process::{CpuMask, SchedAttr};
 use crate::sys::tty::{self, Size};
 use crate::{hooks, procfs};
@@ -36,7 +37,7 @@ pub struct Asked<'a> {
     /// `linux.memoryPolicy`: mode with flags, and nodes.
     pub memory_policy: Option<(u32, CpuMask)>,
     /// The seccomp filter, compiled.
-    pub seccomp: Option<seccomp::load::Load>,
+    pub seccomp: Option<Rc<seccomp::Filter>>,
     /// What a seccomp agent is told of the container.
     pub state: hooks::State,
     /// `creating`, or `running` for `exec`.
@@ -86,7 +87,8 @@ pub fn plan_before(
         }
         return Ok(None);
     }
-    let size = asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+    let size =
+        asked.process.console_size().map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
     // Set before the program runs: its first look at the size shall not race with this process.
     let size = size.or_else(|| match target {
         Target::Foreground => tty::size(std::io::stdin().as_fd()).ok(),
@@ -152,7 +154,7 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
     if let Some(filter) = asked.seccomp.as_ref().filter(|_| !no_new_privs) {
         seccomp::load::plan(filter, asked.status, &asked.state, plan);
     }
-    let masks = masks(asked.capabilities.unwrap_or_default());
+    let masks = masks(asked.capabilities.unwrap_or_default(), plan);
     caps::plan_bounding(masks, plan);
     user::plan_stdio(process.user().uid(), plan);
     user::plan(user_of(process, asked, host), plan);
@@ -221,16 +223,14 @@ pub fn mask(ids: &spec::IdSet) -> CpuMask {
     mask
 }
 
-fn masks(sets: Capabilities) -> caps::Masks {
-    caps::Masks {
-        bounding: sets.bounding,
-        sets: crate::sys::cred::CapSets {
-            effective: sets.effective,
-            permitted: sets.permitted,
-            inheritable: sets.inheritable,
-        },
-        ambient: sets.ambient,
+fn masks(sets: Capabilities, plan: &mut Plan) -> caps::Masks {
+    let Capabilities { bounding, effective, permitted, inheritable, ambient } = sets;
+    let possible = ambient & permitted & inheritable;
+    if possible != ambient {
+        // The kernel refuses these; runc warns of each and goes on, and buildah relies on it.
+        plan.warn("config.json: process.capabilities.ambient: what is not both permitted and inheritable is left out");
     }
+    caps::Masks { bounding, sets: CapSets { effective, permitted, inheritable }, ambient: possible }
 }
 
 fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {

@@ -7,16 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 
-/// How far creation has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// In progress, or broken off.
-    Creating,
-    /// Done.
-    Created,
-}
-
 /// The record of one container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,8 +23,6 @@ pub struct Record {
     pub created: String,
     /// User id that the runtime ran as.
     pub owner: u32,
-    /// How far creation has come.
-    pub phase: Phase,
     /// The first process, 0 while there is none.
     pub pid: i32,
     /// When it started, in clock ticks since boot: together with the pid it names one process for ever.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::record::{Phase, Record};
+use super::record::Record;
+use super::store;
 use crate::error::Result;
 use crate::sys::process;
 
@@ -38,12 +39,14 @@ impl Status {
 
     /// Asks the kernel about the container of `record`, kept in `dir`.
     pub fn of(record: &Record, dir: &Path) -> Status {
-        if !is_alive(record) {
-            let creating = record.phase == Phase::Creating && record.pid == 0 && is_locked(dir);
-            return if creating { Status::Creating } else { Status::Stopped };
-        }
-        if record.phase == Phase::Creating {
+        let alive = is_alive(record);
+        // A `create` that was broken off has let go of the lock, and its init has died with it; a `run` that
+        // was broken off right after execve leaves a container that runs.
+        if store::is_unfinished(dir) && is_locked(dir) {
             return Status::Creating;
+        }
+        if !alive {
+            return Status::Stopped;
         }
         if record.cgroup.is_frozen().unwrap_or(false) {
             return Status::Paused;

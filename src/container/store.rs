@@ -1,6 +1,6 @@
 //! Where containers are kept: one directory each below `--root`, locked while an operation changes it.
 //!
-//! `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
+//! `creating` is there until the container is made, `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
 //! where init waits for `start`. The lock is flock(2) on the directory itself, so that there is no
 //! lock file to leave behind.
 
@@ -243,6 +243,29 @@ pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
         std::fs::rename(&temp, &file)
     };
     write().why(|| format!("writing {file:?}"))
+}
+
+/// Whether creation is in progress, or was broken off.
+pub fn is_unfinished(dir: &Path) -> bool {
+    dir.join("creating").exists()
+}
+
+/// Marks that creation has begun.
+///
+/// # Errors
+/// When the file system refuses it.
+pub fn begin(dir: &Path) -> Result<()> {
+    let file = dir.join("creating");
+    File::create(&file).map(drop).why(|| format!("writing {file:?}"))
+}
+
+/// Marks that creation is done. Cheaper than another record, and as whole.
+///
+/// # Errors
+/// When the file system refuses it.
+pub fn finish(dir: &Path) -> Result<()> {
+    let file = dir.join("creating");
+    std::fs::remove_file(&file).why(|| format!("removing {file:?}"))
 }
 
 /// Keeps the configuration, as the bundle's may change later.

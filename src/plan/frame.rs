@@ -13,7 +13,8 @@ pub enum Frame {
     /// From outside: it is your turn, from this step on.
     Go(u32),
     /// From inside: my turn is over, this step is yours (or, at the end of the list, I am about to exec).
-    Done(u32),
+    /// With it goes one number that a step of the turn has for one of the next.
+    Done(u32, u64),
     /// From inside: this step failed.
     Fault(u32, Fault),
     /// From the go-between of a joined user namespace: the pid of the process that it cloned.
@@ -25,7 +26,7 @@ impl Frame {
     pub fn encode(self) -> [u8; SIZE] {
         let (kind, step, errno, detail): (u32, u32, i32, u64) = match self {
             Frame::Go(step) => (1, step, 0, 0),
-            Frame::Done(step) => (2, step, 0, 0),
+            Frame::Done(step, word) => (2, step, 0, word),
             Frame::Fault(step, fault) => (3, step, fault.errno as i32, fault.detail),
             Frame::Pid(pid) => (4, 0, pid, 0),
         };
@@ -47,7 +48,7 @@ impl Frame {
         let step = word(4)?;
         match word(0)? {
             1 => Some(Frame::Go(step)),
-            2 => Some(Frame::Done(step)),
+            2 => Some(Frame::Done(step, detail)),
             3 => Some(Frame::Fault(step, Fault { errno: Errno::from_raw(word(8)? as i32), detail })),
             4 => Some(Frame::Pid(word(8)? as i32)),
             _ => None,
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn a_frame_survives_the_wire() {
         let fault = Fault { errno: Errno::EACCES, detail: u64::MAX - 1 };
-        for frame in [Frame::Go(7), Frame::Done(u32::MAX), Frame::Fault(3, fault), Frame::Pid(12345)] {
+        for frame in [Frame::Go(7), Frame::Done(u32::MAX, 9), Frame::Fault(3, fault), Frame::Pid(12345)] {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
     }

@@ -25,6 +25,8 @@ pub struct Init<'a> {
     pub home: [u8; 4096],
     /// Which of the program's candidates was found.
     pub program: usize,
+    /// What the next outside step is to know.
+    pub word: u64,
     /// Whether the working directory has been reached.
     pub has_cwd: bool,
 }
@@ -32,7 +34,7 @@ pub struct Init<'a> {
 impl<'a> Init<'a> {
     /// The inside actor at the start of its walk.
     pub fn new(slots: Slots, channel: BorrowedFd<'a>) -> Init<'a> {
-        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096], program: 0, has_cwd: false }
+        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096], program: 0, word: 0, has_cwd: false }
     }
 
     /// From now on faults are reported through the exec fifo, as `start` is the one that waits.
@@ -48,7 +50,7 @@ impl<'a> Init<'a> {
         if self.started.is_some() {
             return Ok(());
         }
-        channel::send(self.channel, &Frame::Done(self.end).encode())
+        channel::send(self.channel, &Frame::Done(self.end, 0).encode())
     }
 
     fn report(&self, frame: Frame) -> Result<(), Errno> {
@@ -77,11 +79,12 @@ pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: 
     for (index, step) in plan.steps.iter().enumerate() {
         match step {
             Step::Outside(_) => {
-                if mine && init.report(Frame::Done(index as u32)).is_err() {
+                if mine && init.report(Frame::Done(index as u32, init.word)).is_err() {
                     process::exit(1);
                 }
                 mine = false;
             }
+            Step::Alongside(_) => {}
             Step::Inside(step) => {
                 if !mine {
                     wait_for_turn(init.channel);

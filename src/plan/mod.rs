@@ -78,6 +78,8 @@ pub enum Step {
     Outside(Box<dyn Outside>),
     /// Done by the container's init.
     Inside(Box<dyn Inside>),
+    /// Done by the runtime while init does its steps of the same turn; the turn ends when both have.
+    Alongside(Box<dyn Outside>),
 }
 
 /// A place for a descriptor that one step opens and another uses. The clone copies all of them.
@@ -135,6 +137,8 @@ pub struct Plan {
     pub spawn: Spawn,
     steps: Vec<Step>,
     slots: usize,
+    /// Slots that init closes at once, as end of file at their other end is how it learns of the runtime's death.
+    outside_only: Vec<Slot>,
     /// Things that the user should know, printed as warnings when the plan runs and by the dry run.
     pub warnings: Vec<String>,
 }
@@ -157,6 +161,13 @@ impl Plan {
         Slot(self.slots - 1)
     }
 
+    /// A place for a descriptor that init must not hold open.
+    pub fn outside_slot(&mut self) -> Slot {
+        let slot = self.slot();
+        self.outside_only.push(slot);
+        slot
+    }
+
     /// Adds a step of the runtime before the clone.
     pub fn before(&mut self, step: impl Outside + 'static) {
         self.before.push(Box::new(step));
@@ -165,6 +176,13 @@ impl Plan {
     /// Adds a step of the runtime after the clone.
     pub fn outside(&mut self, step: impl Outside + 'static) {
         self.steps.push(Step::Outside(Box::new(step)));
+    }
+
+    /// Adds a step of the runtime that goes on beside the inside steps of its turn.
+    ///
+    /// For what takes long and what no inside step of the turn relies on (or waits for by itself).
+    pub fn alongside(&mut self, step: impl Outside + 'static) {
+        self.steps.push(Step::Alongside(Box::new(step)));
     }
 
     /// Adds a step of the container's init.

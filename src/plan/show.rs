@@ -17,6 +17,7 @@ impl fmt::Display for Plan {
             match step {
                 Step::Outside(step) => writeln!(f, "outside  {step}")?,
                 Step::Inside(step) => writeln!(f, "inside   {step}")?,
+                Step::Alongside(step) => writeln!(f, "beside   {step}")?,
             }
         }
         Ok(())

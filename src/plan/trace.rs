@@ -108,7 +108,7 @@ impl Clock {
         let reading = |at: usize| shared.values().get(at).map_or(0, |value| value.load(Ordering::Relaxed));
         let before = plan.before.iter().map(|step| (step.to_string(), "outside"));
         let after = plan.steps.iter().map(|step| match step {
-            Step::Outside(step) => (step.to_string(), "outside"),
+            Step::Outside(step) | Step::Alongside(step) => (step.to_string(), "outside"),
             Step::Inside(step) => (step.to_string(), "inside"),
         });
         for (index, (name, actor)) in before.chain(after).enumerate() {

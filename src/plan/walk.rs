@@ -35,6 +35,9 @@ pub struct Runtime {
     child: Option<Child>,
     /// Where the master of the terminal arrives, for a `run` or `exec` in the foreground.
     pub terminal: Option<OwnedFd>,
+    /// What init's last turn has told the next outside step.
+    pub word: u64,
+    born_in_cgroup: bool,
     /// How init died, when it did.
     pub died: Option<Exit>,
     /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
@@ -87,6 +90,13 @@ impl Plan {
         let result = self.walk(runtime, ours.as_fd(), ending, &mut clock, injected);
         kill_here(self.len(), injected);
         clock.finish(self, trace)?;
+        if result.is_err()
+            && let Some(child) = &runtime.child
+        {
+            // Whatever init is doing or waiting for, it ends now, and is reaped unless that has been done.
+            let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(child.pidfd.as_fd(), 0);
+        }
         result
     }
 
@@ -105,26 +115,51 @@ impl Plan {
                     act(step.as_ref(), runtime, self.before.len() + at, injected, clock)?;
                     at += 1;
                 }
-                Step::Inside(_) => {
+                Step::Inside(_) | Step::Alongside(_) => {
                     let turn = self.steps.iter().skip(at).position(|s| matches!(s, Step::Outside(_)));
                     let end = turn.map_or(self.steps.len(), |n| at + n);
-                    for index in at..end {
-                        kill_here(self.before.len() + index, injected);
-                    }
-                    if let Err(errno) = channel::send(channel, &Frame::Go(at as u32).encode())
-                        && errno != Errno::EPIPE
-                    {
-                        return Err(errno).why(|| "telling the container's init to go on");
-                    }
-                    if end == self.steps.len() && ending == Ending::Waiting {
-                        return Ok(());
-                    }
-                    self.wait_for(end, at, runtime, channel)?;
+                    self.turn(at, end, runtime, channel, ending, clock, injected)?;
                     at = end;
                 }
             }
         }
         Ok(())
+    }
+
+    /// One turn of init, from `at` to before `end`, and what the runtime does beside it.
+    #[allow(clippy::too_many_arguments)]
+    fn turn(
+        &self,
+        at: usize,
+        end: usize,
+        runtime: &mut Runtime,
+        channel: BorrowedFd<'_>,
+        ending: Ending,
+        clock: &mut super::trace::Clock,
+        injected: Option<Injected>,
+    ) -> Result<()> {
+        let steps = || self.steps.iter().enumerate().take(end).skip(at);
+        let first_inside = steps().find(|(_, step)| matches!(step, Step::Inside(_))).map(|(index, _)| index);
+        for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
+            kill_here(self.before.len() + index, injected);
+        }
+        if let Some(first) = first_inside {
+            match channel::send(channel, &Frame::Go(first as u32).encode()) {
+                // It has died; what it said last is still to be read.
+                Ok(()) | Err(Errno::EPIPE) => {}
+                Err(errno) => return Err(errno).why(|| "telling the container's init to go on"),
+            }
+        }
+        for (index, step) in steps() {
+            if let Step::Alongside(step) = step {
+                act(step.as_ref(), runtime, self.before.len() + index, injected, clock)?;
+            }
+        }
+        match first_inside {
+            Some(_) if end == self.steps.len() && ending == Ending::Waiting => Ok(()),
+            Some(first) => self.wait_for(end, first, runtime, channel),
+            None => Ok(()),
+        }
     }
 
     /// Waits until init has come to step `end`; at the end of the list, until execve closed the channel.
@@ -141,8 +176,11 @@ impl Plan {
                 return if about_to_exec { Ok(()) } else { Err(self.died(begin, runtime)) };
             }
             match Frame::decode(bytes.get(..got).unwrap_or_default()) {
-                Some(Frame::Done(step)) if step as usize == end && end < self.steps.len() => return Ok(()),
-                Some(Frame::Done(step)) if step as usize == end => about_to_exec = true,
+                Some(Frame::Done(step, word)) if step as usize == end && end < self.steps.len() => {
+                    runtime.word = word;
+                    return Ok(());
+                }
+                Some(Frame::Done(step, _)) if step as usize == end => about_to_exec = true,
                 Some(Frame::Fault(step, fault)) => return Err(self.fault(step as usize, fault)),
                 _ => return Err(anyhow!("the container's init sent a message that is none")),
             }
@@ -248,6 +286,12 @@ fn spawn(
                 // The child has its own copy of the flag; the runtime itself is not in the container's pid namespace.
                 process::set_dumpable(1).why(|| "showing the runtime again")?;
             }
+            if let Some(slot) = cgroup
+                && !runtime.born_in_cgroup
+            {
+                let move_in = |dir| fd::write_at(dir, c"cgroup.procs", pid.to_string().as_bytes());
+                runtime.slots.get(slot).and_then(move_in).why(|| "moving the container's process into its cgroup")?;
+            }
             for (fd, kind) in own {
                 ns::setns(fd.as_fd(), kind).why(|| "returning to the runtime's own namespaces")?;
             }
@@ -256,19 +300,18 @@ fn spawn(
     }
 }
 
-/// clone3 into the v2 cgroup. An empty slot afterwards tells the step that joins cgroups that it is done.
+/// clone3 into the v2 cgroup.
 ///
 /// Without clone3 (a seccomp filter that hides it, answering ENOSYS), before Linux 5.7 (E2BIG), and for
-/// a threaded or busy cgroup (EOPNOTSUPP, EBUSY), the process is made here and moved by that step.
+/// a threaded or busy cgroup (EOPNOTSUPP, EBUSY), the process is made here and moved right afterwards.
 fn clone_into(flags: u64, cgroup: Option<super::Slot>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
     let Some(slot) = cgroup else { return clone3(flags, None) };
     match clone3(flags, Some(runtime.slots.get(slot)?)) {
         Err(Errno::ENOSYS | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY) => clone3(flags, None),
-        Ok(cloned) => {
-            drop(runtime.slots.take(slot));
-            Ok(cloned)
+        other => {
+            runtime.born_in_cgroup = other.is_ok();
+            other
         }
-        other => other,
     }
 }
 
@@ -336,7 +379,11 @@ fn become_init(
     if fd::close_early(ours.as_fd()).is_err() || lock.is_some_and(|lock| fd::close_early(lock).is_err()) {
         process::exit(1);
     }
-    let mut init = Init::new(std::mem::take(&mut runtime.slots), theirs.as_fd());
+    let mut slots = std::mem::take(&mut runtime.slots);
+    for slot in &plan.outside_only {
+        drop(slots.take(*slot));
+    }
+    let mut init = Init::new(slots, theirs.as_fd());
     init::walk(plan, &mut init, trace, injected)
 }
 

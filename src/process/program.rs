@@ -244,8 +244,8 @@ impl Inside for Execute {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let program = &self.0;
         let path = program.candidates.get(init.program).ok_or(Errno::ENOENT)?;
-        process::default_signals()?;
         init.about_to_exec()?;
+        process::default_signals()?;
         let errno = if program.needs_home {
             let home = CStr::from_bytes_until_nul(&init.home).unwrap_or(c"HOME=/");
             program.env.execve_with(home, path, &program.argv)

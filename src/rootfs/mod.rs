@@ -70,12 +70,20 @@ impl<'a> Rootfs<'a> {
 
     /// Adds everything before the hooks: the root, the mounts, the devices.
     ///
+    /// `network` adds the entering of the network namespace, once, as late as the mounts allow.
+    ///
     /// # Errors
     /// As [`Rootfs::read`].
-    pub fn plan_mounts(&self, plan: &mut Plan) -> Result<()> {
+    pub fn plan_mounts(&self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
         let setting = &self.input.setting;
         self.plan_root(plan)?;
+        let mut network = Some(network);
         for entry in &self.entries {
+            if entry.looks_at_network()
+                && let Some(enter) = network.take()
+            {
+                enter(plan);
+            }
             if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
                 cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
@@ -87,6 +95,9 @@ impl<'a> Rootfs<'a> {
             let linux = self.spec.linux().as_ref();
             let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
             devices::plan(devices, self.input.devices, setting.rootfs, plan)?;
+        }
+        if let Some(enter) = network {
+            enter(plan);
         }
         Ok(())
     }

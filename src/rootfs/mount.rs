@@ -78,6 +78,14 @@ impl<'a> Entry<'a> {
         Ok(Entry { json, mount, options, dest, source, fstype })
     }
 
+    /// Whether the mount depends on the network namespace of the process that makes it.
+    ///
+    /// sysfs shows its devices; network file systems connect through it; of others it is not known.
+    pub fn looks_at_network(&self) -> bool {
+        const BLIND: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay"];
+        !self.is_bind() && !BLIND.contains(&self.fstype.as_str())
+    }
+
     /// Whether this is a bind mount, by option or by type.
     pub fn is_bind(&self) -> bool {
         self.options.is_bind() || self.fstype == "bind"

@@ -15,10 +15,13 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
-/// Sends one message; a peer that is gone is EPIPE, not SIGPIPE.
+/// Sends one message; a peer that is gone is EPIPE, as SIGPIPE is ignored until execve.
+///
+/// With write(2), like `recv` with read(2): init may already be under a seccomp filter, and these are
+/// the calls that every profile allows (runc relies on them too).
 pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
     loop {
-        match nix::sys::socket::send(socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL) {
+        match nix::unistd::write(socket, message) {
             Err(Errno::EINTR) => {}
             other => return other.map(drop),
         }
@@ -28,7 +31,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
 /// Receives one message; 0 is end of file.
 pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     loop {
-        match nix::sys::socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+        match nix::unistd::read(socket, buffer) {
             Err(Errno::EINTR) => {}
             other => return other,
         }
@@ -107,4 +110,44 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Owned
         }
     }
     Ok(got)
+}
+
+/// Receives one descriptor (close-on-exec) with a short message, without allocating, for the container's init.
+///
+/// `None` at end of file, or where no descriptor came along.
+pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let mut message = [0u8; 16];
+    let mut iov = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: message.len() };
+    let mut control = OneRight { room: [0; 32] };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<OneRight>() as _;
+    loop {
+        // SAFETY: every pointer in the header refers to a live local.
+        let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        match Errno::result(got) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        break;
+    }
+    // SAFETY: the kernel has filled the header and the control buffer that it names.
+    let cmsg = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    if cmsg.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not null, so it points at a whole cmsghdr in the control buffer.
+    let first = unsafe { cmsg.read() };
+    if first.cmsg_level != libc::SOL_SOCKET || first.cmsg_type != libc::SCM_RIGHTS {
+        return Ok(None);
+    }
+    // SAFETY: the data of a cmsghdr within the control buffer.
+    let data = unsafe { libc::CMSG_DATA(cmsg) }.cast::<libc::c_int>();
+    // SAFETY: a message of rights has at least one descriptor, and the buffer has room for one.
+    let raw = unsafe { data.read_unaligned() };
+    // SAFETY: the kernel has just installed this descriptor for us, and nobody else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
 }

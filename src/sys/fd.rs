@@ -276,3 +276,15 @@ pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: takes a live descriptor and numbers.
     Errno::result(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) }).map(drop)
 }
+
+/// For a descriptor that stays open until execve, whoever else gets to know its number.
+pub trait IntoNumber {
+    /// The number; nobody closes it any more.
+    fn into_number(self) -> i32;
+}
+
+impl IntoNumber for OwnedFd {
+    fn into_number(self) -> i32 {
+        std::os::fd::IntoRawFd::into_raw_fd(self)
+    }
+}

@@ -70,7 +70,11 @@ impl Bundle {
     pub fn redirected(&self, redirections: &str, args: &[&str]) -> Done {
         let orlop = self.command(args);
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirections}")).arg(orlop.get_program()).args(orlop.get_args());
+        shell
+            .arg("-c")
+            .arg(format!("exec \"$0\" \"$@\" {redirections}"))
+            .arg(orlop.get_program())
+            .args(orlop.get_args());
         shell.current_dir(self.path()).stdin(Stdio::null());
         self.finish(shell)
     }
@@ -79,7 +83,12 @@ impl Bundle {
     pub fn unshared(&self, flags: &[&str], args: &[&str]) -> Done {
         let orlop = self.command(args);
         let mut unshare = Command::new("unshare");
-        unshare.args(flags).arg(orlop.get_program()).args(orlop.get_args()).current_dir(self.path()).stdin(Stdio::null());
+        unshare
+            .args(flags)
+            .arg(orlop.get_program())
+            .args(orlop.get_args())
+            .current_dir(self.path())
+            .stdin(Stdio::null());
         self.finish(unshare)
     }
 

@@ -83,7 +83,6 @@ impl Running {
         for (number, step) in all.iter().enumerate() {
             let after = format!("fail:{number} of exec ({step})");
             let done = self.case.fault("fail", number, &self.words());
-            // As in runc: other statuses are those of the executed program.
             assert_eq!(done.code, 255, "{after}: {done:?}");
             assert!(done.stderr.starts_with("orlop: exec failed: "), "{done:?}");
             assert_names(step, &done);
