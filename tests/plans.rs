@@ -266,8 +266,14 @@ fn resources(config: &mut Value) {
         "pids": {"limit": 100},
         "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1_048_576}]},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
-        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx4_0": {"hcaHandles": 4}},
     });
+}
+
+fn unified(config: &mut Value) {
+    config["linux"]["resources"] = json!({"unified": {
+        "memory.high": "1073741824", "memory.oom.group": "1", "cpu.weight": "10", "pids.max": "7", "io.max": "8:0 wiops=5",
+    }});
 }
 
 fn without_namespaces(config: &mut Value) {
@@ -282,7 +288,6 @@ fn without_namespaces(config: &mut Value) {
 
 fn cases() -> Vec<Case> {
     use On::{Rootless, Undelegated, V1, V2};
-    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
     vec![
         case("default-v1", V1, default_config()),
         case("default-v2", V2, default_config()),
@@ -348,6 +353,15 @@ fn cases() -> Vec<Case> {
         case("process", V2, with(default_config(), process)),
         case("resources-v1", V1, with(default_config(), resources)),
         case("resources-v2", V2, with(default_config(), resources)),
+        case("resources-unified", V2, with(default_config(), unified)),
+    ]
+}
+
+/// What Docker, BuildKit and containerd ask for.
+fn cases_of_callers() -> Vec<Case> {
+    use On::{V1, V2};
+    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
+    vec![
         case("docker-v1", V1, written_by("docker")),
         case("docker-v2", V2, written_by("docker")),
         case("docker-terminal", V2, written_by("docker-terminal")).asked(socket),
@@ -456,7 +470,7 @@ fn folder() -> PathBuf {
 }
 
 fn all_plans() -> Vec<(&'static str, String)> {
-    let created = cases().into_iter().map(|case| (case.name, case.plan()));
+    let created = cases().into_iter().chain(cases_of_callers()).map(|case| (case.name, case.plan()));
     created.chain(exec_cases().into_iter().map(|case| (case.name, case.plan()))).collect()
 }
 
@@ -478,7 +492,9 @@ fn plans_are_as_written_down() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = String::new();
     let mut names = BTreeSet::new();
-    for (name, plan) in all_plans() {
+    let again: Vec<_> = (0..2).map(|_| all_plans()).collect();
+    for (at, (name, plan)) in all_plans().into_iter().enumerate() {
+        assert!(again.iter().all(|plans| plans[at] == (name, plan.clone())), "{name}: the plan is not always the same");
         let file = folder().join(format!("{name}.txt"));
         names.insert(file.clone());
         if update {
@@ -502,7 +518,7 @@ fn at(plan: &str, start: &str) -> Option<usize> {
 /// What has to hold for every plan of `create`, whatever the configuration.
 #[test]
 fn the_order_of_every_plan_is_safe() {
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_of_callers()) {
         let plan = case.plan();
         // A step that is not there is in no wrong order.
         let order = |earlier: &str, later: &str| {

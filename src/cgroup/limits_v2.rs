@@ -3,6 +3,8 @@
 //! The spec's numbers are those of v1. Shares and block-IO weights have other ranges on v2, and swap
 //! is a limit of its own there, no longer memory and swap together.
 
+use std::collections::BTreeMap;
+
 use anyhow::{anyhow, bail};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
@@ -312,7 +314,8 @@ pub(super) fn page_limit(limit: i64, json: &str) -> Result<u64> {
 }
 
 pub(super) fn rdma(resources: &LinuxResources, limits: &mut Limits) -> Result<()> {
-    for (device, limit) in resources.rdma().iter().flatten() {
+    // Sorted, as a hash map is not: the same config.json gives the same plan.
+    for (device, limit) in resources.rdma().iter().flatten().collect::<BTreeMap<_, _>>() {
         let json = format!("rdma.{device}");
         if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
             bail!("linux.resources.{json}: {device:?} is no device name");

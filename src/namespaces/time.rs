@@ -1,5 +1,6 @@
 //! Clock offsets: config-linux.md#time-offsets (runtime-spec v1.3.0), time_namespaces(7), Linux 5.6.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 
@@ -20,7 +21,8 @@ use crate::sys::{fd, ns, root};
 pub fn plan(spec: &Spec, namespaces: &Namespaces, proc: impl FnOnce(&mut Plan) -> Slot, plan: &mut Plan) -> Result<()> {
     let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
     let mut lines = String::new();
-    for (clock, offset) in offsets.into_iter().flatten() {
+    // A plan is the same for the same config.json: sorted, as a hash map is not.
+    for (clock, offset) in offsets.into_iter().flatten().collect::<BTreeMap<_, _>>() {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
             bail!("config.json: linux.timeOffsets.{clock}: unknown clock (monotonic and boottime have offsets)");
         }
