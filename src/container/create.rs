@@ -118,10 +118,6 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         }
         return Err(error);
     }
-    if request.start == Start::Now {
-        // For `run` the end of creation is execve itself; this is done while the program runs.
-        store::finish(seat.dir())?;
-    }
     Ok(Created { record, config, runtime, notify })
 }
 
@@ -301,9 +297,7 @@ pub fn plan_create(
     if let Some(path) = &request.pid_file {
         plan.outside(WritePidFile(path.clone()));
     }
-    if request.start == Start::Later {
-        plan.outside(RecordCreated(dir.to_owned()));
-    }
+    plan.outside(RecordCreated(dir.to_owned()));
 
     // inside: the wait, and the end.
     if let Some(fifo) = fifo {
