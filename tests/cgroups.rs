@@ -176,6 +176,8 @@ fn outcome(
     let mut plan = Plan::new();
     plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, &mut plan).unwrap();
     plan_enter(&placement, &mut plan);
+    // What goes on beside init's steps is done when its next turn begins, as it is before every program.
+    plan.outside(Nothing);
     plan.inside(Try(work));
     plan.outside(Nothing);
     plan.inside(Sleep);
