@@ -49,7 +49,7 @@ pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut 
         let base = record.path("").unwrap_or_default();
         let asked = sub.get("").map(String::as_str);
         let path = below(base, asked.unwrap_or_default())?;
-        let slot = plan.slot();
+        let slot = plan.outside_slot();
         let fallback = if asked.is_none() { init } else { None };
         plan.before(Open { path: path.clone(), mount: record.mount.clone(), init: fallback, slot });
         plan.spawn.cgroup = Some(slot);

@@ -65,7 +65,7 @@ pub fn plan_make(
 }
 
 fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: &[devices::Rule], plan: &mut Plan) {
-    let slot = plan.slot();
+    let slot = plan.outside_slot();
     let dir = place.dir();
     let mut wanted: Vec<(&'static str, bool)> = Vec::new();
     for setting in settings.iter().filter(|setting| !setting.controller.is_empty() && setting.or != Or::SkipMissing) {
