@@ -220,9 +220,13 @@ fn listen_fds_are_passed_on_with_their_environment() {
     std::fs::write(&file, "three\n").unwrap();
     let orlop = bundle.command(&["run", &bundle.id()]);
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" 3<\"$FILE\""]).arg(orlop.get_program()).args(orlop.get_args());
+    shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<\"$FILE\""]).arg(orlop.get_program()).args(orlop.get_args());
     shell.current_dir(bundle.path()).env("FILE", &file).env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "web");
     assert_eq!(bundle.finish(shell).ok(), "1 1 web\nthree\n");
+    // Descriptors that were meant for another process are not passed on.
+    let mut other = bundle.command(&["run", &bundle.id()]);
+    other.env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
+    assert_eq!(bundle.finish(other).stdout, "\n");
 }
 
 #[test]

@@ -399,6 +399,7 @@ impl ExecCase {
             pid: 0,
             start_time: 0,
             namespaces: self.namespaces,
+            own_pid_namespace: true,
             keyring: true,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),

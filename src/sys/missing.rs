@@ -19,6 +19,8 @@ pub enum Last {
     File,
 }
 
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
 /// Linux follows as many links.
 const MOST_LINKS: u32 = 40;
 
@@ -45,6 +47,10 @@ pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> 
         let mut target = Text::new();
         match target.fill(|room| fd::readlinkat(dir.as_fd(), name.c_str()?, room)) {
             Ok(()) => {
+                // Links of procfs lead to what a process has open, not to where their text says.
+                if fd::fs_magic(dir.as_fd())? == PROC_SUPER_MAGIC {
+                    return Err(Errno::ELOOP);
+                }
                 links += 1;
                 if links > MOST_LINKS {
                     return Err(Errno::ELOOP);
