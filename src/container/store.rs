@@ -64,7 +64,7 @@ impl Store {
         let made = match make() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 DirBuilder::new()
-                    .mode(0o711)
+                    .mode(0o700)
                     .recursive(true)
                     .create(&self.root)
                     .why(|| format!("mkdir {:?}", self.root))?;

@@ -1,0 +1,122 @@
+//! What a careless or hostile caller, image or configuration must not be able to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in the functions that the tests share.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Bundle;
+use serde_json::json;
+
+/// Runs a shell script with `$0` as orlop and `$1` as the state root, in the bundle; gives up after ten seconds.
+fn shell(bundle: &Bundle, script: &str) -> common::Done {
+    let orlop = bundle.command(&[]);
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "10", "sh", "-c", script]).arg(orlop.get_program()).arg(bundle.root());
+    command.current_dir(bundle.path()).stdin(Stdio::null());
+    bundle.finish(command)
+}
+
+#[test]
+fn a_private_root_does_not_unmount_what_the_host_has_mounted() {
+    need_root!();
+    for word in ["private", "slave", "rprivate", "shared", "unbindable"] {
+        let mut bundle = Bundle::new("true");
+        bundle.config["linux"]["rootfsPropagation"] = json!(word);
+        let script = format!(
+            "unshare -m --propagation private sh -c '
+                mount -t tmpfs m {0} && mount --make-shared {0} && mkdir {0}/sub && mount -t tmpfs s {0}/sub
+                \"$0\" --root \"$1\" run {1} && mountpoint -q {0}/sub && echo kept' \"$0\" \"$1\"",
+            bundle.temp().join(".").display(),
+            bundle.id()
+        );
+        // The folder for the output is the one that is mounted over, so another one is used.
+        let script = script.replace(&bundle.temp().join(".").display().to_string(), "/mnt");
+        assert_eq!(shell(&bundle, &script).ok(), "kept\n", "{word}");
+    }
+}
+
+#[test]
+fn a_default_device_that_the_user_binds_is_the_users() {
+    need_root!();
+    let mut bundle = Bundle::new("stat -c %t:%T /dev/random");
+    let mount = json!({"destination": "/dev/random", "source": "/dev/urandom", "type": "bind", "options": ["bind"]});
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    assert_eq!(bundle.run().ok(), "1:9\n");
+}
+
+#[test]
+fn an_ignored_sigchld_of_the_caller_changes_nothing() {
+    need_root!();
+    let mut bundle = Bundle::new("grep SigIgn /proc/self/status; exit 3");
+    let hook = json!({"path": "/bin/true", "timeout": 5});
+    bundle.config["hooks"] = json!({"createRuntime": [hook]});
+    let script = format!("trap '' CHLD PIPE USR1; \"$0\" --root \"$1\" run {}", bundle.id());
+    let done = shell(&bundle, &script);
+    assert_eq!((done.code, done.stdout.as_str()), (3, "SigIgn:\t0000000000000000\n"), "{done:?}");
+}
+
+#[test]
+fn input_that_nobody_reads_does_not_stop_the_container() {
+    need_root!();
+    let mut bundle = Bundle::new("sleep 1; echo done");
+    bundle.config["process"]["terminal"] = json!(true);
+    let script = format!("yes | \"$0\" --root \"$1\" run {} | tail -n 1", bundle.id());
+    let begin = Instant::now();
+    assert!(shell(&bundle, &script).stdout.contains("done"));
+    assert!(begin.elapsed() < Duration::from_secs(9));
+}
+
+#[test]
+fn output_that_nobody_reads_does_not_stop_signals() {
+    need_root!();
+    let mut bundle = Bundle::new("trap 'exit 7' TERM; yes");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["args"] = json!(["sh", "-c", "yes & trap 'exit 7' TERM; wait"]);
+    let script = format!(
+        "mkfifo ../temp/stuck; sleep 5 <>../temp/stuck & exec 4<>../temp/stuck
+         \"$0\" --root \"$1\" run {0} >../temp/stuck & run=$!
+         until \"$0\" --root \"$1\" state {0} 2>/dev/null | grep -q running; do sleep 0.1; done
+         sleep 0.5; kill -TERM $run; until \"$0\" --root \"$1\" ps -f json {0} | grep -q '\\[\\]'; do sleep 0.1; done; echo ended
+         cat <&4 >/dev/null & wait $run; kill %1 %3",
+        bundle.id()
+    );
+    bundle.temp();
+    assert!(shell(&bundle, &script).stdout.contains("ended"));
+}
+
+#[test]
+fn the_environment_of_a_process_is_not_for_other_users() {
+    need_root!();
+    let bundle = Bundle::new("sleep 100");
+    let id = bundle.id();
+    bundle.orlop(&["create", &id]).ok();
+    let mode =
+        |name: &str| std::fs::metadata(bundle.root().join(&id).join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!([mode("config.json"), mode("state.json"), mode("exec.fifo")], [0o600; 3]);
+    assert_eq!(std::fs::metadata(bundle.root()).unwrap().permissions().mode() & 0o7777, 0o700);
+}
+
+#[test]
+fn a_long_state_does_not_hang_a_hook_that_reads_none() {
+    need_root!();
+    let mut bundle = Bundle::new("true");
+    bundle.config["annotations"] = json!({"long": "x".repeat(200_000)});
+    bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
+    let begin = Instant::now();
+    assert!(bundle.run().fails().contains("timeout"));
+    assert!(begin.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn exec_makes_no_directories() {
+    need_root!();
+    let bundle = Bundle::new("sleep 100");
+    let id = bundle.id();
+    bundle.orlop(&["run", "-d", &id]).ok();
+    let done = bundle.orlop(&["exec", "--cwd", "/dev/shm/none/x", &id, "true"]);
+    assert!(done.stderr.contains("chdir to cwd (\"/dev/shm/none/x\") set in config.json failed"), "{done:?}");
+    assert_ne!(bundle.orlop(&["exec", &id, "ls", "/dev/shm/none"]).code, 0);
+}
