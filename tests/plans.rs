@@ -79,7 +79,7 @@ fn host(on: On, place: &Place) -> Host {
         }
         On::Undelegated => v2(place, "/user.slice/shell.scope"),
     };
-    Host { uid, gid: uid, cgroup, tolerant: user, apparmor: on == On::V2, selinux: false }
+    Host { uid, gid: uid, cgroup, tolerant: user, systemd: None, apparmor: on == On::V2, selinux: false }
 }
 
 fn v1(place: &Place) -> Setup {

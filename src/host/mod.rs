@@ -17,10 +17,28 @@ pub struct Host {
     pub cgroup: cgroup::Setup,
     /// Whether a cgroup that may not be made is done without (`--rootless`).
     pub tolerant: bool,
+    /// The systemd that makes cgroups (`--systemd-cgroup`); without one the runtime makes them itself.
+    pub systemd: Option<Systemd>,
     /// Whether AppArmor confines processes here.
     pub apparmor: bool,
     /// Whether SELinux confines processes here.
     pub selinux: bool,
+}
+
+/// A systemd that is asked for cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Systemd {
+    /// Whether it is the user's own.
+    pub user: bool,
+    /// The cgroup that a user's systemd is in and makes others below; asked for when needed.
+    pub own: Option<String>,
+}
+
+impl Systemd {
+    /// Whether the machine was booted by systemd (sd_booted(3)).
+    pub fn is_running() -> bool {
+        Path::new("/run/systemd/system").is_dir()
+    }
 }
 
 impl Host {
@@ -35,6 +53,7 @@ impl Host {
             gid: nix::unistd::getegid().as_raw(),
             cgroup: cgroup::Setup::probe()?,
             tolerant: nix::unistd::geteuid().as_raw() != 0,
+            systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         })
