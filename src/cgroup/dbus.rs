@@ -41,11 +41,8 @@ pub(super) struct Target<'a> {
     pub interface: &'a str,
 }
 
-const DRIVER: Target<'_> = Target {
-    destination: "org.freedesktop.DBus",
-    path: "/org/freedesktop/DBus",
-    interface: "org.freedesktop.DBus",
-};
+const DRIVER: Target<'_> =
+    Target { destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
 
 /// A connection that has been greeted.
 #[derive(Debug)]

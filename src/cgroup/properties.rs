@@ -178,9 +178,8 @@ pub(super) fn of_rules(rules: &[Rule], unified: bool) -> Vec<Property> {
             (None, _) => format!("{kind}-*"),
         }
     };
-    let entry = |(of, access): &(Match, u8)| {
-        Value::Struct(vec![Value::text(path(of)), Value::text(access_text(*access))])
-    };
+    let entry =
+        |(of, access): &(Match, u8)| Value::Struct(vec![Value::text(path(of)), Value::text(access_text(*access))]);
     let list = allowed.iter().filter(|(_, access)| *access != 0).map(entry).collect();
     vec![
         Property::new("DevicePolicy", Value::text("strict")),
@@ -376,7 +375,10 @@ mod tests {
             set(&[("memory.max", "1024"), ("memory.swap.max", "max"), ("pids.max", "0"), ("cpu.weight", "59")]),
             ["MemoryMax=1024", "MemorySwapMax=infinity", "TasksMax=1", "CPUWeight=59"]
         );
-        assert_eq!(set(&[("cpuset.cpus", "0-1,9"), ("cpuset.mems", "0")]), ["AllowedCPUs=[3, 2]", "AllowedMemoryNodes=[1]"]);
+        assert_eq!(
+            set(&[("cpuset.cpus", "0-1,9"), ("cpuset.mems", "0")]),
+            ["AllowedCPUs=[3, 2]", "AllowedMemoryNodes=[1]"]
+        );
         assert_eq!(
             set(&[("memory.limit_in_bytes", "-1"), ("cpu.shares", "512"), ("blkio.weight", "500")]),
             ["MemoryLimit=infinity", "CPUShares=512", "BlockIOWeight=500"]
@@ -444,7 +446,8 @@ mod tests {
     }
 
     fn annotated(name: &str, text: &str) -> std::result::Result<Property, String> {
-        let map = HashMap::from([(format!("org.systemd.property.{name}"), text.to_owned()), ("other".into(), "'".into())]);
+        let map =
+            HashMap::from([(format!("org.systemd.property.{name}"), text.to_owned()), ("other".into(), "'".into())]);
         of_annotations(&map).map(|list| list.into_iter().next().unwrap()).map_err(|error| error.to_string())
     }
 

@@ -175,7 +175,8 @@ impl Manager {
         let mut all = properties.to_vec();
         all.push(Property::new("PIDs", pids));
         let list = self.known(&all)?;
-        let body = || vec![Value::text(unit), Value::text("fail"), list.clone(), Value::Array("(sa(sv))".into(), vec![])];
+        let body =
+            || vec![Value::text(unit), Value::text("fail"), list.clone(), Value::Array("(sa(sv))".into(), vec![])];
         self.subscribe()?;
         let answer = match self.call("StartTransientUnit", body()) {
             Err(error) if is_refusal(&error, "UnitExists") => {
@@ -281,3 +282,285 @@ fn version(text: &str) -> u32 {
     text.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::thread::JoinHandle;
+
+    use super::super::dbus_wire::{Kind, Message};
+    use super::*;
+
+    fn systemd(user: bool) -> Systemd {
+        Systemd { user, own: Some("/user.slice/user-1.slice/user@1.service".into()) }
+    }
+
+    fn scope(path: Option<&str>) -> std::result::Result<Scope, String> {
+        Scope::new(path, "c1", &systemd(false)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_path_names_slice_prefix_and_name() {
+        let found = scope(Some("machine.slice:libpod:abc")).unwrap();
+        assert_eq!((found.unit.as_str(), found.slice.as_str()), ("libpod-abc.scope", "machine.slice"));
+        assert_eq!(found.path, "machine.slice/libpod-abc.scope");
+        assert_eq!(scope(Some(":docker:abc")).unwrap().path, "system.slice/docker-abc.scope");
+        assert_eq!(scope(Some("-.slice:docker:abc")).unwrap().path, "docker-abc.scope");
+        assert_eq!(scope(None).unwrap().path, "system.slice/orlop-c1.scope");
+        let user = Scope::new(None, "c1", &systemd(true)).unwrap();
+        assert_eq!(user.path, "user.slice/user-1.slice/user@1.service/user.slice/orlop-c1.scope");
+        assert_eq!((user.slice.as_str(), user.user), ("user.slice", true));
+    }
+
+    #[test]
+    fn paths_of_another_form_are_refused() {
+        for bad in ["/docker/abc", "a.slice:b", "a.slice:b:c:d", "a.slice:b:", "a.slice:b:c.slice", "a.slice:b:c/../d"]
+        {
+            assert!(scope(Some(bad)).unwrap_err().starts_with("linux.cgroupsPath: "), "{bad}");
+        }
+        for bad in ["a", ".slice", "a/b.slice", "-a.slice", "a--b.slice", "a-.slice", "../a.slice"] {
+            let error = scope(Some(&format!("{bad}:p:n"))).unwrap_err();
+            assert_eq!(error, format!("linux.cgroupsPath: invalid slice name: {bad}"));
+        }
+    }
+
+    #[test]
+    fn slices_are_nested_as_their_names_say() {
+        assert_eq!(expand_slice("a-b-c.slice").unwrap(), "a.slice/a-b.slice/a-b-c.slice");
+        assert_eq!(expand_slice("system.slice").unwrap(), "system.slice");
+        assert_eq!(expand_slice("-.slice").unwrap(), "");
+    }
+
+    #[test]
+    fn versions_are_their_first_number() {
+        assert_eq!(["252.33-1~deb12u1", "v245", "257", "odd"].map(version), [252, 245, 257, 0]);
+    }
+
+    /// How a call is answered: the body or an error's name.
+    type Answer = std::result::Result<Vec<Value>, &'static str>;
+
+    /// A bus with a systemd behind it, for one connection; gives back the calls that it got.
+    struct Fake {
+        address: String,
+        served: JoinHandle<Vec<Message>>,
+    }
+
+    impl Fake {
+        fn new(test: &str, answer: impl Fn(&Message, usize) -> Answer + Send + 'static) -> Fake {
+            let name = format!("orlop-bus-{}-{test}", std::process::id());
+            let socket = SocketAddr::from_abstract_name(&name).unwrap();
+            let listener = UnixListener::bind_addr(&socket).unwrap();
+            let served = std::thread::spawn(move || serve(&listener.accept().unwrap().0, answer));
+            Fake { address: format!("unix:abstract={name},guid=0"), served }
+        }
+
+        fn manager(&self) -> Manager {
+            Manager::connect_to(&self.address).unwrap()
+        }
+
+        fn calls(self) -> Vec<Message> {
+            self.served.join().unwrap()
+        }
+    }
+
+    fn serve(mut socket: &UnixStream, answer: impl Fn(&Message, usize) -> Answer) -> Vec<Message> {
+        let mut reader = BufReader::new(socket.try_clone().unwrap());
+        let mut zero = [1];
+        reader.read_exact(&mut zero).unwrap();
+        assert_eq!(zero, [0]);
+        let mut line = || {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            line
+        };
+        assert_eq!([line(), line(), line()], ["AUTH EXTERNAL\r\n", "DATA\r\n", "BEGIN\r\n"]);
+        socket.write_all(b"DATA\r\nOK 0123\r\n").unwrap();
+        let (mut bytes, mut calls) = (Vec::new(), Vec::new());
+        loop {
+            while let Some((call, len)) = Message::decode(&bytes).unwrap() {
+                bytes.drain(..len);
+                for message in replies(&call, &answer, calls.len()) {
+                    // In two parts, as a stream may come.
+                    let (first, second) = message.split_at(message.len() / 3);
+                    socket.write_all(first).unwrap();
+                    socket.write_all(second).unwrap();
+                }
+                calls.push(call);
+            }
+            let mut chunk = [0; 100];
+            match reader.read(&mut chunk) {
+                Ok(0) | Err(_) => return calls,
+                Ok(len) => bytes.extend_from_slice(&chunk[..len]),
+            }
+        }
+    }
+
+    fn replies(call: &Message, answer: &impl Fn(&Message, usize) -> Answer, number: usize) -> Vec<Vec<u8>> {
+        let reply = |kind| Message { kind, serial: 1000, reply: call.serial, ..Message::default() };
+        let ended = |job: &str, result: &str| Message {
+            kind: Kind::Signal,
+            serial: 1001,
+            path: SYSTEMD.path.into(),
+            interface: SYSTEMD.interface.into(),
+            member: "JobRemoved".into(),
+            body: vec![Value::U32(1), Value::Object(job.into()), Value::text("x.scope"), Value::text(result)],
+            ..Message::default()
+        };
+        match answer(call, number) {
+            Err(name) => {
+                let name = format!("org.freedesktop.systemd1.{name}");
+                vec![Message { error: name, body: vec![Value::text("no")], ..reply(Kind::Error) }.encode()]
+            }
+            Ok(body) => {
+                let job = body.iter().find(|value| matches!(value, Value::Object(_))).and_then(Value::as_str);
+                let end = |when| job.and_then(|job| job.strip_prefix(when).map(|result| ended(job, result).encode()));
+                let mut messages = vec![ended("/job/of/somebody/else", "done").encode()];
+                messages.extend(end("/early/"));
+                messages.push(Message { body: body.clone(), ..reply(Kind::Return) }.encode());
+                messages.extend(end("/late/"));
+                messages
+            }
+        }
+    }
+
+    fn members(calls: &[Message]) -> Vec<&str> {
+        calls.iter().map(|call| call.member.as_str()).collect()
+    }
+
+    /// The job of a call that starts one; its name says when and how it ends.
+    fn job(name: &str) -> Answer {
+        Ok(vec![Value::Object(name.into())])
+    }
+
+    #[test]
+    fn a_scope_is_started_with_one_call_and_waited_for() {
+        for end in ["/early/done", "/late/done"] {
+            let test = format!("start{}", end.replace('/', "-"));
+            let fake = Fake::new(
+                &test,
+                move |call, _| if call.member == "StartTransientUnit" { job(end) } else { Ok(vec![]) },
+            );
+            let mut manager = fake.manager();
+            let properties = scope(Some("a.slice:p:n")).unwrap().properties(true);
+            manager.start("p-n.scope", &properties, 42).unwrap();
+            drop(manager);
+            let calls = fake.calls();
+            assert_eq!(members(&calls), ["Hello", "AddMatch", "Subscribe", "StartTransientUnit"]);
+            let body: Vec<String> = calls[3].body.iter().map(Value::to_string).collect();
+            assert_eq!(body[..2], ["\"p-n.scope\"", "\"fail\""]);
+            assert_eq!(body[3], "[]");
+            assert_eq!(
+                body[2],
+                r#"[("Description", <"container c1">), ("Slice", <"a.slice">), ("Delegate", <true>), "#.to_owned()
+                    + r#"("CPUAccounting", <true>), ("IOAccounting", <true>), ("MemoryAccounting", <true>), "#
+                    + r#"("TasksAccounting", <true>), ("DefaultDependencies", <false>), ("PIDs", <[42]>)]"#
+            );
+        }
+    }
+
+    #[test]
+    fn a_job_that_fails_is_an_error_and_leaves_no_failed_unit() {
+        let fake =
+            Fake::new(
+                "failed",
+                |call, _| if call.member == "StartTransientUnit" { job("/late/failed") } else { Ok(vec![]) },
+            );
+        let mut manager = fake.manager();
+        let error = manager.start("x.scope", &[], 42).unwrap_err();
+        assert_eq!(error.to_string(), "error creating systemd unit \"x.scope\": got \"failed\"");
+        drop(manager);
+        assert_eq!(members(&fake.calls()).last(), Some(&"ResetFailedUnit"));
+    }
+
+    #[test]
+    fn the_rest_of_a_failed_unit_is_reset_once() {
+        let fake = Fake::new("exists", |call, number| match (call.member.as_str(), number) {
+            ("StartTransientUnit", 3) => Err("UnitExists"),
+            ("StartTransientUnit", 5) => job("/late/done"),
+            ("StartTransientUnit", _) => Err("UnitExists"),
+            _ => Ok(vec![]),
+        });
+        let mut manager = fake.manager();
+        manager.start("x.scope", &[], 42).unwrap();
+        let error = manager.start("x.scope", &[], 42).unwrap_err();
+        assert_eq!(error.to_string(), "no (org.freedesktop.systemd1.UnitExists)");
+        drop(manager);
+        let calls = fake.calls();
+        assert_eq!(members(&calls).iter().filter(|name| **name == "ResetFailedUnit").count(), 2);
+    }
+
+    /// Stops x.scope, whose cgroup is said to be this one, for a container at /sys/fs/cgroup/a.slice/x.scope.
+    fn stopping(test: &str, cgroup: &'static str) -> Vec<String> {
+        let fake = Fake::new(test, move |call, _| match call.member.as_str() {
+            "GetUnit" => Ok(vec![Value::Object("/unit/x".into())]),
+            "Get" => Ok(vec![Value::variant(Value::text(cgroup))]),
+            "StopUnit" => job("/late/done"),
+            _ => Ok(vec![]),
+        });
+        let mut manager = fake.manager();
+        manager.stop("x.scope", "/sys/fs/cgroup/a.slice/x.scope").unwrap();
+        drop(manager);
+        members(&fake.calls()).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_scope_is_stopped_and_forgotten() {
+        let all = ["Hello", "GetUnit", "Get", "AddMatch", "Subscribe", "StopUnit", "ResetFailedUnit"];
+        assert_eq!(stopping("stop", "/a.slice/x.scope"), all);
+        assert_eq!(stopping("stop-failed", ""), all);
+    }
+
+    #[test]
+    fn a_scope_of_that_name_elsewhere_is_left_alone() {
+        assert_eq!(stopping("stop-other", "/b.slice/x.scope"), ["Hello", "GetUnit", "Get"]);
+    }
+
+    #[test]
+    fn a_scope_that_is_gone_is_fine() {
+        let fake = Fake::new("gone", |call, _| if call.member == "GetUnit" { Err("NoSuchUnit") } else { Ok(vec![]) });
+        fake.manager().stop("x.scope", "/x.scope").unwrap();
+        assert_eq!(members(&fake.calls()), ["Hello", "GetUnit"]);
+    }
+
+    #[test]
+    fn an_old_systemd_is_not_told_what_it_does_not_know() {
+        for (text, names) in [("239 (239-74.el8)", 1), ("247.3-7", 2)] {
+            let fake = Fake::new(&format!("version-{names}"), move |call, _| match call.member.as_str() {
+                "Get" => Ok(vec![Value::variant(Value::text(text))]),
+                _ => Ok(vec![]),
+            });
+            let cpus = Property { since: 244, ..Property::new("AllowedCPUs", Value::Array("y".into(), vec![])) };
+            fake.manager().set("x.scope", &[Property::new("TasksMax", Value::U64(1)), cpus]).unwrap();
+            let calls = fake.calls();
+            let Some(Value::Array(_, list)) = calls[2].body.get(2) else { panic!("{calls:?}") };
+            assert_eq!((calls[2].member.as_str(), list.len()), ("SetUnitProperties", names));
+        }
+    }
+
+    #[test]
+    fn a_process_is_attached_below_a_unit() {
+        let fake = Fake::new("attach", |_, _| Ok(vec![]));
+        fake.manager().attach("x.scope", "sub", 7).unwrap();
+        let calls = fake.calls();
+        let body: Vec<String> = calls[1].body.iter().map(Value::to_string).collect();
+        assert_eq!(
+            (calls[1].member.as_str(), body.join(" ")),
+            ("AttachProcessesToUnit", r#""x.scope" "/sub" [7]"#.into())
+        );
+    }
+
+    #[test]
+    fn a_bus_that_refuses_is_an_error() {
+        let name = format!("orlop-bus-{}-closes", std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let closing = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.write_all(b"REJECTED\r\n").unwrap();
+        });
+        let error = Manager::connect_to(&format!("unix:abstract={name}")).unwrap_err();
+        let text = crate::error::one_line(&error);
+        assert!(text.ends_with("authentication refused: REJECTED") || text.ends_with("broken pipe"), "{text}");
+        closing.join().unwrap();
+    }
+}
