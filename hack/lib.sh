@@ -4,14 +4,14 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# install PROGRAM=PACKAGE... - installs by apt the packages whose program is missing.
-install() {
-    local pair missing=()
-    for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || [ -e "${pair%%=*}" ] || missing+=("${pair#*=}")
+# packages NAME... - installs by apt the packages that are missing.
+packages() {
+    local name missing=()
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q '^install ok installed' || missing+=("$name")
     done
     [ ${#missing[@]} = 0 ] && return 0
-    [ "$(id -u)" = 0 ] || die "missing: ${missing[*]} (root installs them by itself)"
+    [ "$(id -u)" = 0 ] || die "missing packages: ${missing[*]} (root installs them by itself)"
     say "installing ${missing[*]}"
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}" >/dev/null
@@ -21,7 +21,7 @@ install() {
 need_cargo() {
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
     command -v cargo >/dev/null || die "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
-    install cc=gcc cc=libc6-dev
+    packages gcc libc6-dev
 }
 
 # release_target - the target of release builds: musl where its standard library is (or can be) installed.

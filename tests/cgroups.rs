@@ -83,7 +83,7 @@ impl Container {
 
 fn host(setup: &Setup, tolerant: bool) -> Host {
     let cgroup = setup.clone();
-    Host { uid: 0, gid: 0, cgroup, tolerant, systemd: None, apparmor: false, selinux: false }
+    Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
 }
 
 fn name(test: &str) -> String {
@@ -182,6 +182,8 @@ fn outcome(
     let mut plan = Plan::new();
     plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, None, &mut plan).unwrap();
     plan_enter(&placement, &mut plan);
+    // What goes on beside init's steps is done when its next turn begins, as it is before every program.
+    plan.outside(Nothing);
     plan.inside(Try(work));
     plan.outside(Nothing);
     plan.inside(Sleep);

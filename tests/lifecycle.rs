@@ -254,7 +254,8 @@ fn changes_of_config_json_after_create_have_no_effect() {
 #[test]
 fn a_failed_create_leaves_everything_as_before() {
     need_root!();
-    let broken: [(&str, fn(&mut Bundle)); 7] = [
+    type Break = fn(&mut Bundle);
+    let broken: [(&str, Break); 7] = [
         ("root.path", |bundle| bundle.config["root"]["path"] = json!("nowhere")),
         ("no-such-program", |bundle| bundle.args(&["no-such-program"])),
         ("error mounting \"none\" to rootfs at \"/x\": no such device", |bundle| {

@@ -370,3 +370,17 @@ fn a_cgroup_mount_shows_the_containers_own_cgroup_as_its_root() {
         assert!(done.stderr.contains("touch: /sys/fs/cgroup/x: Read-only file system"), "{done:?}");
     }
 }
+
+#[test]
+fn a_file_is_bound_where_a_dangling_link_of_the_image_points() {
+    need_root!();
+    let mut bundle = Bundle::new("cat /etc/resolv.conf /run/systemd/resolve/stub-resolv.conf");
+    std::fs::create_dir_all(bundle.rootfs().join("etc")).unwrap();
+    let link = bundle.rootfs().join("etc/resolv.conf");
+    std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", link).unwrap();
+    let source = bundle.temp().join("resolv.conf");
+    std::fs::write(&source, "nameserver 127.0.0.1\n").unwrap();
+    let mount = json!({"destination": "/etc/resolv.conf", "source": source, "type": "bind", "options": ["bind", "ro"]});
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    assert_eq!(bundle.run().ok(), "nameserver 127.0.0.1\nnameserver 127.0.0.1\n");
+}

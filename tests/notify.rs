@@ -1,5 +1,7 @@
 //! NOTIFY_SOCKET: a container that says it is ready is heard by the caller's service manager.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::os::unix::net::UnixDatagram;

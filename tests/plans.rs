@@ -65,11 +65,9 @@ enum On {
     Rootless,
     /// A normal user without one.
     Undelegated,
-    /// Cgroups made by systemd.
+    /// Cgroups made by systemd: on v2, on v1, and on v2 for a normal user.
     Systemd,
-    /// The same on v1.
     SystemdV1,
-    /// The same for a normal user.
     SystemdUser,
 }
 
@@ -87,7 +85,8 @@ fn host(on: On, place: &Place) -> Host {
         }
         On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
     };
-    Host { uid, gid: uid, cgroup, tolerant: user, systemd, apparmor: on == On::V2, selinux: false }
+    let user_namespace = false;
+    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor: on == On::V2, selinux: false }
 }
 
 fn v1(place: &Place) -> Setup {

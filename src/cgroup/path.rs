@@ -270,7 +270,7 @@ mod tests {
     use crate::host::cgroup::Hierarchy;
 
     fn host(cgroup: Setup, tolerant: bool) -> Host {
-        Host { uid: 0, gid: 0, cgroup, tolerant, systemd: None, apparmor: false, selinux: false }
+        Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
     }
 
     fn unified(own: &str) -> Setup {

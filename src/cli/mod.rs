@@ -259,7 +259,7 @@ fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
         Err(error) => return Err((error, log)),
     };
     match global.rootless {
-        Rootless::Auto => host.tolerant = host.is_rootless(),
+        Rootless::Auto => {}
         Rootless::True => host.tolerant = true,
         Rootless::False => host.tolerant = false,
     }
@@ -291,9 +291,7 @@ fn wants_own_folder(host: &Host) -> bool {
     if host.is_rootless() {
         return true;
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    !whole && std::env::var_os("USER").is_none_or(|user| user != "root")
+    host.user_namespace && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 fn dispatch(context: &mut Context, command: Command) -> Result<i32> {

@@ -14,7 +14,7 @@ use super::notify::{self, Notify};
 use super::process::{self, Asked, Proc};
 use super::record::Record;
 use super::steps::{ConnectPidfdSocket, MakeFifo, RecordCreated, RecordPid, SendPidfd, WritePidFile, WriteRecord};
-use super::{Context, delete, state, store};
+use super::{Context, delete, state};
 use crate::cgroup::{self, Placement};
 use crate::error::{Result, Why};
 use crate::host::Host;
@@ -244,7 +244,8 @@ pub fn plan_create(
 
     // inside: namespaces first (and beside them what takes long), then the root and all that is mounted there.
     let mut proc = Proc::default();
-    let user_namespace = namespaces.is_private(Kind::User);
+    // The runtime can make it only if it can come back from it.
+    let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
     let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, plan));
     let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
     plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });

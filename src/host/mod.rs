@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::Result;
@@ -13,6 +14,9 @@ pub struct Host {
     pub uid: u32,
     /// Effective group id of the runtime.
     pub gid: u32,
+    /// Whether the runtime is in another user namespace than the machine's first, as in rootless Podman: it may
+    /// then be root and yet have no rights over the namespaces that it came from.
+    pub user_namespace: bool,
     /// Which cgroup hierarchies there are.
     pub cgroup: cgroup::Setup,
     /// Whether a cgroup that may not be made is done without (`--rootless`).
@@ -41,18 +45,27 @@ impl Systemd {
     }
 }
 
+fn in_user_namespace() -> bool {
+    /// The kernel gives the first one this inode (PROC_USER_INIT_INO).
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|found| found.ino() != INITIAL)
+}
+
 impl Host {
     /// Asks the kernel.
     ///
     /// # Errors
     /// When the cgroup setup cannot be read.
     pub fn probe() -> Result<Host> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let user_namespace = in_user_namespace();
         let enabled = |file: &str| std::fs::read(file).is_ok_and(|text| text.first() == Some(&b'Y'));
         Ok(Host {
-            uid: nix::unistd::geteuid().as_raw(),
+            uid,
             gid: nix::unistd::getegid().as_raw(),
             cgroup: cgroup::Setup::probe()?,
-            tolerant: nix::unistd::geteuid().as_raw() != 0,
+            user_namespace,
+            tolerant: uid != 0 || user_namespace,
             systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),

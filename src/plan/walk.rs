@@ -293,7 +293,12 @@ fn spawn(
                 runtime.slots.get(slot).and_then(move_in).why(|| "moving the container's process into its cgroup")?;
             }
             for (fd, kind) in own {
-                ns::setns(fd.as_fd(), kind).why(|| "returning to the runtime's own namespaces")?;
+                match ns::setns(fd.as_fd(), kind) {
+                    // A runtime in a user namespace has no rights over the pid namespace that it came from; it
+                    // is still in it, only hooks that it runs are not.
+                    Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {}
+                    other => other.why(|| "returning to the runtime's own namespaces")?,
+                }
             }
             Ok(Child { pid, pidfd })
         }

@@ -5,13 +5,14 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
+use super::missing::{self, Last};
 use crate::error::Result;
-use crate::sys::{self, fd, root};
+use crate::sys::{self, root};
 
 /// A cleaned path below the container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,18 +91,7 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
-        let mut parent: Option<OwnedFd> = None;
-        for prefix in &self.prefixes {
-            let flags = libc::O_PATH | libc::O_DIRECTORY;
-            let opened = match root::openat2(rootfs, &prefix.path, flags, 0, root::IN_ROOT) {
-                Err(Errno::ENOENT) => {
-                    let dir = parent.as_ref().map_or(rootfs, AsFd::as_fd);
-                    make_dir_at(dir, &prefix.name, mode)?
-                }
-                other => other?,
-            };
-            parent = Some(opened);
-        }
+        missing::make(rootfs, &self.path, Last::Directory(mode))?;
         self.open_dir(rootfs)
     }
 
@@ -115,49 +105,7 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
-        let Some(last) = self.prefixes.last() else { return Err(Errno::EISDIR) };
-        let parent = self.make_parent(rootfs)?;
-        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
-        match fd::openat(parent.as_fd(), &last.name, flags, 0o755) {
-            Ok(_) => self.open(rootfs),
-            // A symbolic link that points nowhere: its target is not ours to invent.
-            Err(Errno::EEXIST) => Err(Errno::ENOENT),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Opens the directory that the last name stands in, made where missing.
-    pub fn make_parent(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        let mut parent: Option<OwnedFd> = None;
-        let parents = self.prefixes.split_last().map(|(_, rest)| rest).unwrap_or_default();
-        for prefix in parents {
-            let flags = libc::O_PATH | libc::O_DIRECTORY;
-            let opened = match root::openat2(rootfs, &prefix.path, flags, 0, root::IN_ROOT) {
-                Err(Errno::ENOENT) => {
-                    let dir = parent.as_ref().map_or(rootfs, AsFd::as_fd);
-                    make_dir_at(dir, &prefix.name, 0o755)?
-                }
-                other => other?,
-            };
-            parent = Some(opened);
-        }
-        match parent {
-            Some(parent) => Ok(parent),
-            None => root::openat2(rootfs, c".", libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT),
-        }
-    }
-}
-
-/// Makes and opens one directory; the open refuses a link that was put in its place meanwhile.
-fn make_dir_at(dir: BorrowedFd<'_>, name: &CString, mode: libc::mode_t) -> sys::Result<OwnedFd> {
-    match fd::mkdirat(dir, name, mode) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    match fd::openat(dir, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0) {
-        // A symbolic link that points nowhere: its target is not ours to invent.
-        Err(Errno::ENOTDIR | Errno::ELOOP) => Err(Errno::ENOENT),
-        other => other,
+        missing::make(rootfs, &self.path, Last::File)
     }
 }
 
@@ -193,8 +141,9 @@ mod tests {
         dest("/link/x/y").make_dir(root.as_fd(), 0o755).unwrap();
         dest("/link/x/file").make_file(root.as_fd()).unwrap();
         assert!(temp.join("real/x/y").is_dir() && temp.join("real/x/file").is_file());
-        std::os::unix::fs::symlink("/nowhere", temp.join("dangling")).unwrap();
-        assert_eq!(dest("/dangling").make_dir(root.as_fd(), 0o755).unwrap_err(), Errno::ENOENT);
+        std::os::unix::fs::symlink("/later", temp.join("dangling")).unwrap();
+        dest("/dangling").make_dir(root.as_fd(), 0o755).unwrap();
+        assert!(temp.join("later").is_dir());
         std::fs::remove_dir_all(&temp).unwrap();
     }
 }

@@ -14,6 +14,7 @@ pub mod detached;
 pub mod devices;
 pub mod idmap;
 pub mod masks;
+mod missing;
 pub mod mount;
 pub mod options;
 pub mod pivot;

@@ -290,3 +290,10 @@ impl IntoNumber for OwnedFd {
         std::os::fd::IntoRawFd::into_raw_fd(self)
     }
 }
+
+/// readlinkat(2): EINVAL when it is no link.
+pub fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, room: &mut [u8]) -> Result<usize> {
+    // SAFETY: the name is a C string, and the kernel writes at most the length of `room`.
+    let len = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), room.as_mut_ptr().cast(), room.len()) };
+    Errno::result(len).map(|len| len as usize)
+}
