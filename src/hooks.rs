@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -79,12 +79,11 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
     command.envs(hook.env().iter().flatten().filter_map(|pair| pair.split_once('=')));
     let mut output = std::fs::File::from(fd::memfd(c"hook output").why(|| "memfd_create")?);
     let shared = |file: &std::fs::File| file.try_clone().why(|| "dup");
-    command.stdin(Stdio::piped()).stdout(shared(&output)?).stderr(shared(&output)?);
+    // Not a pipe: a hook need not read its input, and a long one would block.
+    let mut input = std::fs::File::from(fd::memfd(c"state").why(|| "memfd_create")?);
+    input.write_all(state.as_bytes()).and_then(|()| input.rewind()).why(|| "writing the state")?;
+    command.stdin(input).stdout(shared(&output)?).stderr(shared(&output)?);
     let mut child = command.spawn().why(|| format!("running hook {path:?}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its input.
-        let _ = stdin.write_all(state.as_bytes());
-    }
     if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0) {
         let pidfd = process::pidfd_open(child.id() as i32).why(|| "pidfd_open")?;
         let end = Duration::from_secs(seconds as u64);

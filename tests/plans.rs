@@ -85,8 +85,8 @@ fn host(on: On, place: &Place) -> Host {
         }
         On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
     };
-    let user_namespace = false;
-    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor: on == On::V2, selinux: false }
+    let (apparmor, selinux, user_namespace) = (on == On::V2, false, false);
+    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux }
 }
 
 fn v1(place: &Place) -> Setup {
@@ -416,6 +416,7 @@ impl ExecCase {
             start_time: 0,
             namespaces: self.namespaces,
             keyring: true,
+            own_pid_namespace: false,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
         };

@@ -51,7 +51,7 @@ pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut 
         let base = record.path("").unwrap_or_default();
         let asked = sub.get("").map(String::as_str);
         let path = below(base, asked.unwrap_or_default())?;
-        let slot = plan.slot();
+        let slot = plan.outside_slot();
         let fallback = if asked.is_none() { init } else { None };
         if let (Some(unit), true) = (&record.unit, record.user) {
             let (unit, base, mount) = (unit.clone(), base.to_owned(), record.mount.clone());

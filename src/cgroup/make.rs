@@ -126,7 +126,7 @@ fn make_v2(
     timing: Timing,
     plan: &mut Plan,
 ) {
-    let slot = plan.slot();
+    let slot = plan.outside_slot();
     let dir = place.dir();
     let mut wanted: Vec<(&'static str, bool)> = Vec::new();
     for setting in settings.iter().filter(|setting| !setting.controller.is_empty() && setting.or != Or::SkipMissing) {

@@ -39,6 +39,11 @@ pub struct Common {
 
 /// The descriptors that socket activation passes on (sd_listen_fds(3)).
 pub fn listen_fds() -> Option<u32> {
+    // Meant for another process, they are not this one's to pass on.
+    let pid: u32 = std::env::var("LISTEN_PID").ok()?.parse().ok()?;
+    if pid != std::process::id() {
+        return None;
+    }
     std::env::var("LISTEN_FDS").ok()?.parse().ok()
 }
 

@@ -1,11 +1,12 @@
 //! `exec`.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use oci_spec::runtime::{Process, User};
 
-use super::create::{check_preserved, listen_env, listen_fds};
+use super::create::check_preserved;
 use crate::container::Context;
 use crate::container::exec::{Paused, Request, exec, open};
 use crate::container::foreground::{self, Signals};
@@ -13,6 +14,7 @@ use crate::container::id::ContainerId;
 use crate::error::{Result, Why};
 use crate::process::console::Target;
 use crate::spec::{self, Capabilities, Config, ProcessConfig};
+use crate::sys::process::{pidfd_send_signal, wait};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -82,7 +84,7 @@ pub struct Args {
 
 impl Args {
     pub fn preserved_fds(&self) -> u32 {
-        self.preserve_fds.saturating_add(listen_fds().unwrap_or(0)).min(1 << 20)
+        self.preserve_fds.min(1 << 20)
     }
 
     pub fn exec(&self, context: &mut Context) -> Result<i32> {
@@ -112,7 +114,12 @@ impl Args {
         }
         let signals = Signals::block()?;
         let executed = exec(context, &record, &config, &request)?;
-        foreground::wait(&executed.child, &signals, executed.terminal, None)
+        let result = foreground::wait(&executed.child, &signals, executed.terminal, None);
+        if result.is_err() {
+            let _ = pidfd_send_signal(executed.child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = wait(executed.child.pidfd.as_fd(), 0);
+        }
+        result
     }
 
     /// The process of `--process`, or the container's own with what the flags change.
@@ -133,7 +140,6 @@ impl Args {
         }
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(self.env.iter().cloned());
-        env.extend(listen_env());
         process.set_env(Some(env));
         self.set_security(&mut process, &mut capabilities)?;
         if let Some(user) = &self.user {

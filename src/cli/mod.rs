@@ -179,6 +179,7 @@ impl Command {
 
 /// Runs the command line and gives the exit status.
 pub fn main() -> ExitCode {
+    crate::sys::process::default_sigchld();
     let args: Vec<OsString> = std::env::args_os().collect();
     if let Err(error) = quick::protect(&args) {
         eprintln!("orlop: {}", one_line(&error));

@@ -190,6 +190,7 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         pid: 0,
         start_time: 0,
         namespaces: flags,
+        own_pid_namespace: namespaces.is_new(Kind::Pid),
         keyring: !request.no_new_keyring,
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
@@ -277,7 +278,7 @@ pub fn plan_create(
         hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
     }
     rootfs.plan_change(plan);
-    process::plan_terminal(&asked, terminal.as_ref(), plan)?;
+    process::plan_terminal(&asked, terminal.as_ref(), program::Missing::Made, plan)?;
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
     let parameters = linux.and_then(|linux| linux.sysctl().clone()).unwrap_or_default();

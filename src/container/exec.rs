@@ -25,6 +25,7 @@ use crate::namespaces::{JoinAll, user};
 use crate::plan::walk::{Child, Ending};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
 use crate::process::console::Target;
+use crate::process::program::Missing;
 use crate::spec::{Config, ProcessConfig};
 use crate::sys::fd;
 
@@ -157,7 +158,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     }
     process::plan_session(&asked, plan)?;
     let mut proc = Proc::default();
-    process::plan_terminal(&asked, terminal.as_ref(), plan)?;
+    process::plan_terminal(&asked, terminal.as_ref(), Missing::Refused, plan)?;
     let program = process::plan_privileges(&asked, host, &mut proc, plan)?;
 
     // outside

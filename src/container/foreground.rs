@@ -1,9 +1,10 @@
 //! A container or process in the foreground: signals go to it, its terminal is copied, its exit status is ours.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -13,7 +14,7 @@ use super::notify::Notify;
 use crate::error::{Result, Why};
 use crate::plan::walk::Child;
 use crate::sys::process::{pidfd_send_signal, wait_any};
-use crate::sys::{channel, tty};
+use crate::sys::{channel, fd, tty};
 
 /// Signals held back since before the clone, so that none is lost.
 pub struct Signals(SignalFd);
@@ -75,48 +76,64 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify:
             }
             return Ok(code);
         }
-        let (output, input) = poll_once(signals, console.as_ref(), notify.as_ref())?;
+        let ready = poll_once(signals, console.as_ref(), notify.as_ref())?;
+        if let Some(console) = &mut console {
+            console.copy(ready);
+        }
         if let Some(waiting) = &mut notify {
-            waiting.pass_on(child.pid)?;
+            // A service manager that has gone has nobody to be told of it.
+            let _ = waiting.pass_on(child.pid);
             if !waiting.is_waiting() {
                 notify = None;
-            }
-        }
-        if let Some(console) = &mut console {
-            if output {
-                console.copy_output();
-            }
-            if input {
-                console.copy_input();
             }
         }
     }
 }
 
-/// Waits until something happens; says whether the terminal has output, and whether there is input for it.
-fn poll_once(signals: &Signals, console: Option<&Console>, notify: Option<&Notify>) -> Result<(bool, bool)> {
-    let stdin = std::io::stdin();
+/// Which ends of the two terminals can be read from or written to now.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ready {
+    master_in: bool,
+    master_out: bool,
+    stdin: bool,
+    stdout: bool,
+}
+
+/// Waits until something happens. An end is watched only while it is of use, so that no copy ever blocks.
+fn poll_once(signals: &Signals, console: Option<&Console>, notify: Option<&Notify>) -> Result<Ready> {
+    let [stdin, stdout, _] = fd::stdio();
     let mut polled = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
-    let mut watch = |fd, wanted: bool| {
-        wanted.then(|| {
-            polled.push(PollFd::new(fd, PollFlags::POLLIN));
-            polled.len() - 1
-        })
-    };
-    let output = console.and_then(|console| watch(console.master.as_fd(), !console.hung_up));
-    let input = console.and_then(|console| watch(stdin.as_fd(), !console.input_ended));
     if let Some(notify) = notify {
         polled.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
     }
+    let first = polled.len();
+    if let Some(console) = console {
+        let Console { hung_up, input_ended, output, input, .. } = console;
+        let mut master = PollFlags::empty();
+        master.set(PollFlags::POLLIN, !hung_up && output.is_empty());
+        master.set(PollFlags::POLLOUT, !hung_up && !input.is_empty());
+        let when = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
+        for (fd, flags) in [
+            (console.master.as_fd(), master),
+            (stdin, when(!input_ended && input.is_empty(), PollFlags::POLLIN)),
+            (stdout, when(!output.is_empty(), PollFlags::POLLOUT)),
+        ] {
+            // Even with no flag, a hang-up would be reported again and again: such an end is not polled.
+            polled.push(PollFd::new(if flags.is_empty() { signals.0.as_fd() } else { fd }, flags));
+        }
+    }
     match poll(&mut polled, PollTimeout::NONE) {
-        Err(Errno::EINTR) => return Ok((false, false)),
+        Err(Errno::EINTR) => return Ok(Ready::default()),
         other => other.why(|| "poll")?,
     };
-    let ready = |at: Option<usize>| {
-        let events = at.and_then(|at| polled.get(at)).and_then(PollFd::revents);
-        events.is_some_and(|events| !events.is_empty())
-    };
-    Ok((ready(output), ready(input)))
+    let events = |at: usize| polled.get(first + at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+    let end = PollFlags::POLLHUP | PollFlags::POLLERR;
+    Ok(Ready {
+        master_in: events(0).intersects(PollFlags::POLLIN | end),
+        master_out: events(0).intersects(PollFlags::POLLOUT | end),
+        stdin: events(1).intersects(PollFlags::POLLIN | end),
+        stdout: events(2).intersects(PollFlags::POLLOUT | end),
+    })
 }
 
 /// Handles all signals that have come; gives the exit status once the process has ended.
@@ -139,18 +156,20 @@ fn take_signals(child: &Child, signals: &Signals, console: Option<&Console>) -> 
         match wait_any(libc::WNOHANG) {
             Ok(Some((pid, exit))) if pid == child.pid => return Ok(Some(exit.code())),
             Ok(Some(_)) => {}
-            Ok(None) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(None) => return Ok(None),
             Err(errno) => return Err(errno).why(|| "waiting for the container"),
         }
     }
 }
 
-/// The container's terminal, copied to and from ours.
+/// The container's terminal, copied to and from ours through what has been read and not yet been written.
 struct Console {
     master: std::fs::File,
     _raw: Raw,
     hung_up: bool,
     input_ended: bool,
+    output: Vec<u8>,
+    input: Vec<u8>,
 }
 
 impl Console {
@@ -158,54 +177,96 @@ impl Console {
         let mut name = [0; 64];
         let master = channel::recv_fd(socket.as_fd(), &mut name).why(|| "receiving the terminal")?;
         let master = master.ok_or(Errno::EBADF).why(|| "receiving the terminal")?;
-        let console = Console { master: master.into(), _raw: Raw::enter()?, hung_up: false, input_ended: false };
+        // A full terminal must not keep signals from being forwarded.
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).why(|| "O_NONBLOCK")?;
+        let console = Console {
+            master: master.into(),
+            _raw: Raw::enter()?,
+            hung_up: false,
+            input_ended: false,
+            output: Vec::new(),
+            input: Vec::new(),
+        };
         console.resize();
         Ok(console)
     }
 
     /// Gives the container's terminal the size of ours, if ours is one.
     fn resize(&self) {
-        if let Ok(size) = tty::size(std::io::stdin().as_fd()) {
+        let [stdin, ..] = fd::stdio();
+        if let Ok(size) = tty::size(stdin) {
             let _ = tty::set_size(self.master.as_fd(), size);
         }
     }
 
-    fn copy_output(&mut self) {
-        let mut buffer = [0; 32 * 1024];
-        match self.master.read(&mut buffer) {
-            // EIO: nobody has the other end open any more.
-            Ok(0) | Err(_) => self.hung_up = true,
-            Ok(got) => write_all(buffer.get(..got).unwrap_or_default()),
+    fn copy(&mut self, ready: Ready) {
+        if ready.master_in && self.output.is_empty() {
+            self.read_output();
+        }
+        if ready.stdin && self.input.is_empty() {
+            self.read_input();
+        }
+        if ready.stdout {
+            self.write_output();
+        }
+        if ready.master_out {
+            self.write_input();
         }
     }
 
-    fn copy_input(&mut self) {
+    fn read_output(&mut self) {
+        let mut buffer = [0; 4096];
+        match self.master.read(&mut buffer) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // EIO: nobody has the other end open any more.
+            Ok(0) | Err(_) => self.hung_up = true,
+            Ok(got) => self.output.extend_from_slice(buffer.get(..got).unwrap_or_default()),
+        }
+    }
+
+    fn read_input(&mut self) {
+        let [stdin, ..] = fd::stdio();
         let mut buffer = [0; 4096];
         // Not through std's buffered handle, which would hold back bytes that poll then does not see.
-        match nix::unistd::read(std::io::stdin().as_fd(), &mut buffer) {
+        match nix::unistd::read(stdin, &mut buffer) {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Ok(0) | Err(_) => self.input_ended = true,
-            Ok(got) => {
-                if self.master.write_all(buffer.get(..got).unwrap_or_default()).is_err() {
-                    self.input_ended = true;
-                }
-            }
+            Ok(got) => self.input.extend_from_slice(buffer.get(..got).unwrap_or_default()),
+        }
+    }
+
+    /// One write of what a ready pipe takes without blocking: PIPE_BUF bytes.
+    fn write_output(&mut self) {
+        let [_, stdout, _] = fd::stdio();
+        match nix::unistd::write(stdout, &self.output) {
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Ok(written) => drop(self.output.drain(..written)),
+            // Nobody reads it any more; the container is not to hang for that.
+            Err(_) => self.output.clear(),
+        }
+    }
+
+    fn write_input(&mut self) {
+        match self.master.write(&self.input) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Ok(written) => drop(self.input.drain(..written)),
+            Err(_) => self.input.clear(),
         }
     }
 
     /// What the process has written before it ended.
     fn drain(&mut self) {
-        while !self.hung_up {
-            let mut polled = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            if !poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
-                break;
+        loop {
+            while !self.output.is_empty() {
+                let [_, stdout, _] = fd::stdio();
+                let _ = poll(&mut [PollFd::new(stdout, PollFlags::POLLOUT)], PollTimeout::NONE);
+                self.write_output();
             }
-            self.copy_output();
+            let mut polled = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            if self.hung_up || !poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
+                return;
+            }
+            self.read_output();
         }
     }
-}
-
-fn write_all(bytes: &[u8]) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }

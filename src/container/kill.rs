@@ -35,7 +35,7 @@ pub fn kill(context: &Context, id: &ContainerId, signal: i32, whom: Whom) -> Res
         bail!("container not running");
     }
     // The first process of a shared pid namespace does not take the others along.
-    if signal == libc::SIGKILL && record.namespaces & libc::CLONE_NEWPID == 0 {
+    if signal == libc::SIGKILL && !record.own_pid_namespace {
         return kill_all(&record);
     }
     let init = status::init(&record)?;

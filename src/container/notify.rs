@@ -71,6 +71,8 @@ impl Notify {
             return Ok(None);
         }
         let path = folder.join("notify.sock");
+        // Of a `start` that failed.
+        let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).why(|| format!("binding {path:?}"))?;
         use std::os::unix::fs::PermissionsExt;
         // The container's user may be any.
@@ -97,10 +99,10 @@ impl Notify {
         };
         let mut line = ready.to_vec();
         line.push(b'\n');
-        self.send(&line)?;
-        self.send(format!("MAINPID={pid}\n").as_bytes())?;
+        // Also where the service manager has gone: that is no fault of the container.
         self.passed_on = true;
-        Ok(())
+        self.send(&line)?;
+        self.send(format!("MAINPID={pid}\n").as_bytes())
     }
 
     fn send(&self, message: &[u8]) -> Result<()> {

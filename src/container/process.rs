@@ -123,8 +123,13 @@ pub fn plan_session(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
 }
 
 /// Adds the working directory, as root of the container, and the terminal.
-pub fn plan_terminal(asked: &Asked<'_>, terminal: Option<&Terminal>, plan: &mut Plan) -> Result<()> {
-    program::plan_cwd(asked.process.cwd(), program::As::Root, plan)?;
+pub fn plan_terminal(
+    asked: &Asked<'_>,
+    terminal: Option<&Terminal>,
+    cwd: program::Missing,
+    plan: &mut Plan,
+) -> Result<()> {
+    program::plan_cwd(asked.process.cwd(), program::As::Root(cwd), plan)?;
     if let Some(terminal) = terminal {
         console::plan(&terminal.console, terminal.socket, plan);
     }

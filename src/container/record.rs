@@ -29,6 +29,9 @@ pub struct Record {
     pub start_time: u64,
     /// CLONE_NEW* of the namespaces that are not the runtime's.
     pub namespaces: i32,
+    /// Whether the pid namespace is the container's own, so that its first process takes all others along.
+    #[serde(default)]
+    pub own_pid_namespace: bool,
     /// Whether the container has a session keyring of its own.
     pub keyring: bool,
     /// `annotations`.

@@ -56,7 +56,7 @@ impl fmt::Display for MakeFifo {
 
 impl Outside for MakeFifo {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        nix::unistd::mkfifo(self.path.as_c_str(), nix::sys::stat::Mode::from_bits_truncate(0o622))
+        nix::unistd::mkfifo(self.path.as_c_str(), nix::sys::stat::Mode::from_bits_truncate(0o600))
             .why(|| format!("mkfifo {:?}", self.path))?;
         // Read-write: it never blocks, and while init has it open `start` finds a reader.
         let fifo = fd::open(&self.path, libc::O_RDWR, 0).why(|| format!("opening {:?}", self.path))?;

@@ -237,7 +237,7 @@ pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
     let file = dir.join("state.json");
     let text = serde_json::to_vec(record)?;
     let write = || {
-        let mut new = File::create(&temp)?;
+        let mut new = private(&temp)?;
         new.write_all(&text)?;
         new.sync_all()?;
         std::fs::rename(&temp, &file)
@@ -274,7 +274,12 @@ pub fn finish(dir: &Path) -> Result<()> {
 /// When the file system refuses it.
 pub fn keep_config(dir: &Path, text: &[u8]) -> Result<()> {
     let file = dir.join("config.json");
-    std::fs::write(&file, text).why(|| format!("writing {file:?}"))
+    private(&file).and_then(|mut new| new.write_all(text)).why(|| format!("writing {file:?}"))
+}
+
+/// A new file that nobody else may read: the environment of a process often holds secrets.
+fn private(file: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(file)
 }
 
 /// The configuration kept in a container's directory.

@@ -10,7 +10,7 @@ use anyhow::bail;
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
-use super::{Kind, Namespaces};
+use super::{Choice, Kind, Namespaces};
 use crate::error::{Result, Why};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
 use crate::sys::{cred, process};
@@ -69,7 +69,9 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces, mapper: Mapper, plan: &mut Pla
         bail!("config.json: linux.uidMappings and linux.gidMappings need a user namespace");
     }
     if namespaces.is_private(Kind::User) {
-        plan.inside(BecomeRoot { dumpable: 1 });
+        // A neighbour in a joined pid namespace must not see into this process while it is the runtime's (CVE-2016-9962).
+        let seen = matches!(namespaces.get(Kind::Pid), Choice::Join { .. }) || !namespaces.is_new(Kind::User);
+        plan.inside(BecomeRoot { dumpable: u64::from(!seen) });
     }
     Ok(())
 }

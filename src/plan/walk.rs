@@ -82,9 +82,8 @@ impl Plan {
             act(step.as_ref(), runtime, index, injected, &mut clock)?;
         }
         let (ours, theirs) = channel::pair().why(|| "making the channel to the container's init")?;
-        let child = spawn(self, runtime, &ours, &theirs, clock.shared(), injected)
+        let child = spawn(self, runtime, &ours, theirs, clock.shared(), injected)
             .map_err(|e| e.context("unable to start container process"))?;
-        drop(theirs);
         clock.spawned();
         runtime.child = Some(child);
         let result = self.walk(runtime, ours.as_fd(), ending, &mut clock, injected);
@@ -251,10 +250,11 @@ fn spawn(
     plan: &Plan,
     runtime: &mut Runtime,
     ours: &OwnedFd,
-    theirs: &OwnedFd,
+    theirs: OwnedFd,
     trace: Option<&crate::sys::mem::Shared>,
     injected: Option<Injected>,
 ) -> Result<Child> {
+    let mut theirs = Some(theirs);
     let Spawn { flags, cgroup, for_children, through_user, hidden } = &plan.spawn;
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
@@ -273,9 +273,13 @@ fn spawn(
                 Cloned::Child => {
                     alloc::forbid();
                     let user = runtime.slots.get(*slot).why(|| "joining the user namespace")?;
-                    go_between(user, &plan.spawn, &runtime.slots, theirs.as_fd())
+                    go_between(user, &plan.spawn, &runtime.slots, &theirs)
                 }
-                Cloned::Parent(_, pidfd) => sibling(ours.as_fd(), pidfd.as_fd())?,
+                Cloned::Parent(_, pidfd) => {
+                    // Else a go-between that dies without a word would never be end of file.
+                    drop(theirs.take());
+                    sibling(ours.as_fd(), pidfd.as_fd())?
+                }
             }
         }
     };
@@ -333,7 +337,8 @@ fn enter_for_children(list: &[(super::Slot, i32)], runtime: &Runtime) -> Result<
 }
 
 /// The child that enters an existing user namespace, clones init from there as its sibling, and ends.
-fn go_between(user: BorrowedFd<'_>, spawn: &Spawn, slots: &Slots, channel: BorrowedFd<'_>) -> Cloned {
+fn go_between(user: BorrowedFd<'_>, spawn: &Spawn, slots: &Slots, theirs: &Option<OwnedFd>) -> Cloned {
+    let Some(channel) = theirs.as_ref().map(OwnedFd::as_fd) else { process::exit(1) };
     let enter = || {
         ns::setns(user, libc::CLONE_NEWUSER)?;
         for (slot, kind) in &spawn.for_children {
@@ -374,11 +379,12 @@ fn become_init(
     plan: &Plan,
     runtime: &mut Runtime,
     ours: &OwnedFd,
-    theirs: &OwnedFd,
+    theirs: Option<OwnedFd>,
     trace: Option<&crate::sys::mem::Shared>,
     injected: Option<Injected>,
 ) -> ! {
     alloc::forbid();
+    let Some(theirs) = theirs else { process::exit(1) };
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
     let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
     if fd::close_early(ours.as_fd()).is_err() || lock.is_some_and(|lock| fd::close_early(lock).is_err()) {

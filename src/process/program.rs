@@ -2,12 +2,14 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::os::fd::AsFd;
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
 use crate::error::{Result, errno_text};
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
+use crate::sys::missing::{self, Last};
 use crate::sys::process::Strings;
 use crate::sys::{fd, process};
 
@@ -44,7 +46,8 @@ impl Program {
             vec![CString::new(name.as_str())?]
         } else {
             let dirs = value("PATH").unwrap_or(DEFAULT_PATH).split(':');
-            let dirs = dirs.map(|dir| if dir.is_empty() { "." } else { dir });
+            // An empty element would mean the working directory, which the image chooses; Go's LookPath refuses it too.
+            let dirs = dirs.filter(|dir| !dir.is_empty());
             dirs.map(|dir| CString::new(format!("{dir}/{name}"))).collect::<std::result::Result<_, _>>()?
         };
         let needs_home = value("HOME").is_none_or(str::is_empty);
@@ -80,10 +83,19 @@ fn last_of_each(env: &[String]) -> Vec<String> {
 /// Whose rights reach the working directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum As {
-    /// The container's root, before the user changes: the directory is made where missing, and a refusal is not final.
-    Root,
+    /// The container's root, before the user changes; a refusal is not final.
+    Root(Missing),
     /// The process's user, where root was refused (a file system that squashes root).
     User,
+}
+
+/// What to do about a working directory that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made, for a container's first process.
+    Made,
+    /// An error, for `exec`.
+    Refused,
 }
 
 /// Adds the change into the working directory.
@@ -91,14 +103,9 @@ pub enum As {
 /// # Errors
 /// A NUL byte.
 pub fn plan_cwd(cwd: &std::path::Path, who: As, plan: &mut Plan) -> Result<()> {
-    let text = cwd.to_string_lossy();
-    let c = |text: &str| CString::new(text).map_err(|_| anyhow!("config.json: process.cwd contains a NUL byte"));
-    let mut prefixes = Vec::new();
-    for (at, _) in text.match_indices('/').skip(1) {
-        prefixes.push(c(text.get(..at).unwrap_or_default())?);
-    }
-    prefixes.push(c(&text)?);
-    plan.inside(ChangeDirectory { path: c(&text)?, prefixes, who });
+    let path = CString::new(cwd.as_os_str().as_encoded_bytes());
+    let path = path.map_err(|_| anyhow!("config.json: process.cwd contains a NUL byte"))?;
+    plan.inside(ChangeDirectory { path, who });
     Ok(())
 }
 
@@ -119,13 +126,12 @@ pub fn plan_execute(program: std::rc::Rc<Program>, plan: &mut Plan) {
 
 struct ChangeDirectory {
     path: CString,
-    prefixes: Vec<CString>,
     who: As,
 }
 
 impl fmt::Display for ChangeDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = if self.who == As::Root { "" } else { " as the user, if root could not" };
+        let who = if self.who == As::User { " as the user, if root could not" } else { "" };
         write!(f, "changing to the working directory {:?}{who}", self.path)
     }
 }
@@ -136,7 +142,7 @@ impl Inside for ChangeDirectory {
             return Ok(());
         }
         match self.change() {
-            Err(Fault { errno: Errno::EACCES | Errno::EPERM, .. }) if self.who == As::Root => return Ok(()),
+            Err(Fault { errno: Errno::EACCES | Errno::EPERM, .. }) if self.who != As::User => return Ok(()),
             other => other?,
         }
         // A path through /proc/self/fd can lead out of the container's root.
@@ -153,19 +159,20 @@ impl Inside for ChangeDirectory {
         }
         errno_text(fault.errno)
     }
+
+    fn message(&self, fault: Fault) -> String {
+        format!("error {self}: chdir to cwd ({:?}) set in config.json failed: {}", self.path, self.explain(fault))
+    }
 }
 
 impl ChangeDirectory {
     fn change(&self) -> std::result::Result<(), Fault> {
         match fd::chdir(&self.path) {
-            Err(Errno::ENOENT) => {
-                for prefix in &self.prefixes {
-                    match fd::mkdirat(fd::cwd(), prefix, 0o755) {
-                        Ok(()) | Err(Errno::EEXIST) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-                Ok(fd::chdir(&self.path)?)
+            Err(Errno::ENOENT) if self.who == As::Root(Missing::Made) => {
+                // Below the container's root, and through no descriptor of this process: nothing is made on the host.
+                let root = fd::open(c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                let made = missing::make(root.as_fd(), &self.path, Last::Directory(0o755))?;
+                Ok(fd::fchdir(made.as_fd())?)
             }
             other => Ok(other?),
         }
@@ -276,7 +283,7 @@ mod tests {
     #[test]
     fn a_bare_name_is_looked_for_along_path() {
         let program = Program::new(&strings(&["sh"]), &strings(&["PATH=/a::/b"])).unwrap();
-        assert_eq!(program.candidates, [c"/a/sh".to_owned(), c"./sh".to_owned(), c"/b/sh".to_owned()]);
+        assert_eq!(program.candidates, [c"/a/sh".to_owned(), c"/b/sh".to_owned()]);
         assert!(program.needs_home);
         let program = Program::new(&strings(&["/bin/sh"]), &strings(&["HOME=/x"])).unwrap();
         assert_eq!(program.candidates, [c"/bin/sh".to_owned()]);

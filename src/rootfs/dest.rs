@@ -10,8 +10,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
-use super::missing::{self, Last};
 use crate::error::Result;
+use crate::sys::missing::{self, Last};
 use crate::sys::{self, root};
 
 /// A cleaned path below the container's root.
@@ -118,6 +118,7 @@ impl fmt::Display for Dest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     fn dest(path: &str) -> Dest {
         Dest::new("mounts[0].destination", path).unwrap()

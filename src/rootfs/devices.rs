@@ -51,15 +51,16 @@ struct Node {
     gid: u32,
 }
 
-/// Adds the nodes and links.
+/// Adds the nodes and links; of the default ones, those that a mount has `covered` are the user's choice.
 ///
 /// # Errors
 /// Types, paths or numbers that make no device.
-pub fn plan(devices: &[LinuxDevice], method: Method, rootfs: Slot, plan: &mut Plan) -> Result<()> {
+pub fn plan(devices: &[LinuxDevice], covered: &[&str], method: Method, rootfs: Slot, plan: &mut Plan) -> Result<()> {
     let mut nodes = Vec::new();
     for (name, major, minor) in DEFAULTS {
         let path = format!("/dev/{name}");
-        if devices.iter().any(|device| device.path().as_os_str() == path.as_str()) {
+        let configured = devices.iter().any(|device| device.path().as_os_str() == path.as_str());
+        if configured || covered.contains(&path.as_str()) {
             continue;
         }
         let mode = libc::S_IFCHR | 0o666;
@@ -168,7 +169,6 @@ impl Node {
         }
         if (self.uid, self.gid) != (0, 0) {
             fd::chown_at(dir, &self.name, self.uid, self.gid)?;
-            fd::chmod_at(dir, &self.name, self.mode & 0o7777)?;
         }
         Ok(())
     }

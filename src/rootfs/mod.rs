@@ -14,7 +14,6 @@ pub mod detached;
 pub mod devices;
 pub mod idmap;
 pub mod masks;
-mod missing;
 pub mod mount;
 pub mod options;
 pub mod pivot;
@@ -100,7 +99,8 @@ impl<'a> Rootfs<'a> {
         if !self.dev_is_bound() {
             let linux = self.spec.linux().as_ref();
             let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-            devices::plan(devices, self.input.devices, setting.rootfs, plan)?;
+            let covered: Vec<&str> = self.entries.iter().map(|entry| entry.dest.as_str()).collect();
+            devices::plan(devices, &covered, self.input.devices, setting.rootfs, plan)?;
         }
         if let Some(enter) = network {
             enter(plan);

@@ -50,12 +50,16 @@ pub fn plan_root(rootfs: CString, flags: u64, change: Change, slot: Slot, plan: 
         plan.inside(OpenRoot { rootfs, slot });
         return;
     }
-    // What is mounted for the container must not reach the host: the copy is a slave at most until
-    // the pivot; a shared root is what the new root becomes afterwards.
-    let early =
-        if flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 { libc::MS_SLAVE | libc::MS_REC } else { flags };
+    let early = early(flags);
     plan.inside(SetPropagation(early));
     plan.inside(BindRoot { rootfs, slot });
+}
+
+/// What all mounts of the copied tree become until the root has changed: what is mounted for the container, and
+/// the unmounting of the old root, must reach none of the host's mounts. What was asked for is set afterwards.
+fn early(flags: u64) -> u64 {
+    const PRIVATE: u64 = libc::MS_PRIVATE | libc::MS_REC;
+    if flags == PRIVATE { PRIVATE } else { libc::MS_SLAVE | libc::MS_REC }
 }
 
 /// Adds the change of root.
@@ -65,7 +69,7 @@ pub fn plan_change(flags: u64, change: Change, slot: Slot, plan: &mut Plan) {
         Change::Move => plan.inside(MoveRoot(slot)),
         Change::Chroot => plan.inside(Chroot(slot)),
     }
-    if change != Change::Chroot && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+    if change != Change::Chroot && flags != early(flags) {
         plan.inside(SetPropagation(flags));
     }
 }

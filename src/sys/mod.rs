@@ -14,6 +14,7 @@ pub mod exe;
 pub mod fd;
 pub mod keyring;
 pub mod mem;
+pub mod missing;
 pub mod mount;
 pub mod net;
 pub mod ns;

@@ -265,7 +265,13 @@ pub fn set_mempolicy(mode: u32, nodes: &CpuMask) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
 
-/// Unblocks all signals and gives SIGPIPE its default back, for the program that is about to be executed.
+/// Makes children wait to be reaped, whatever the caller of this program has set.
+pub fn default_sigchld() {
+    // SAFETY: restores a default disposition.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Unblocks all signals and gives them their default actions back, for the program that is about to be executed.
 pub fn default_signals() -> Result<()> {
     // SAFETY: sigset_t is plain data that sigemptyset fills.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -273,8 +279,13 @@ pub fn default_signals() -> Result<()> {
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: reads the set and writes no old one.
     Errno::result(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) })?;
-    // Rust's start-up ignores SIGPIPE, which would be inherited over execve.
-    // SAFETY: restores a default disposition.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // What is ignored stays so over execve: SIGPIPE by Rust's start-up, others by the caller. As runc (Go) does,
+    // SIGHUP and SIGINT are left, so that nohup(1) reaches the container.
+    for signal in
+        (1..32).filter(|signal| !matches!(*signal, libc::SIGHUP | libc::SIGINT | libc::SIGKILL | libc::SIGSTOP))
+    {
+        // SAFETY: restores a default disposition.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     Ok(())
 }

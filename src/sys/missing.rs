@@ -8,9 +8,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-
-use crate::sys::{self, fd, root};
+use super::{Errno, Result, fd, root};
 
 /// What the last name shall be, where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +26,7 @@ const MOST_LINKS: u32 = 40;
 ///
 /// # Errors
 /// ELOOP for too many links, ENAMETOOLONG, and those of the system calls.
-pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> sys::Result<OwnedFd> {
+pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> {
     let mut done = Text::new();
     let mut rest = Text::new();
     rest.append(path.to_bytes())?;
@@ -73,7 +71,7 @@ pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> sys::Result<Owne
     open(rootfs, &done, 0)
 }
 
-fn make_one(dir: BorrowedFd<'_>, name: &CStr, kind: Last) -> sys::Result<()> {
+fn make_one(dir: BorrowedFd<'_>, name: &CStr, kind: Last) -> Result<()> {
     match kind {
         Last::Directory(mode) => fd::mkdirat(dir, name, mode),
         Last::File => {
@@ -83,7 +81,7 @@ fn make_one(dir: BorrowedFd<'_>, name: &CStr, kind: Last) -> sys::Result<()> {
     }
 }
 
-fn open(rootfs: BorrowedFd<'_>, done: &Text, flags: i32) -> sys::Result<OwnedFd> {
+fn open(rootfs: BorrowedFd<'_>, done: &Text, flags: i32) -> Result<OwnedFd> {
     let path = if done.bytes().is_empty() { c"." } else { done.c_str()? };
     root::openat2(rootfs, path, libc::O_PATH | flags, 0, root::IN_ROOT | libc::RESOLVE_NO_SYMLINKS)
 }
@@ -103,7 +101,7 @@ impl Text {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 
-    fn c_str(&self) -> sys::Result<&CStr> {
+    fn c_str(&self) -> Result<&CStr> {
         CStr::from_bytes_until_nul(&self.buffer).map_err(|_| Errno::ENAMETOOLONG)
     }
 
@@ -119,7 +117,7 @@ impl Text {
         self.len = len;
     }
 
-    fn append(&mut self, bytes: &[u8]) -> sys::Result<()> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let end = self.len + bytes.len();
         if end >= self.buffer.len() {
             return Err(Errno::ENAMETOOLONG);
@@ -129,7 +127,7 @@ impl Text {
         Ok(())
     }
 
-    fn push_name(&mut self, name: &[u8]) -> sys::Result<()> {
+    fn push_name(&mut self, name: &[u8]) -> Result<()> {
         if self.len > 0 {
             self.append(b"/")?;
         }
@@ -146,7 +144,7 @@ impl Text {
     }
 
     /// Moves the first name into `name`; false when there is none.
-    fn take_name(&mut self, name: &mut Text) -> sys::Result<bool> {
+    fn take_name(&mut self, name: &mut Text) -> Result<bool> {
         let Some(begin) = self.bytes().iter().position(|byte| *byte != b'/') else { return Ok(false) };
         let after = self.bytes().iter().skip(begin).position(|byte| *byte == b'/').map_or(self.len, |n| begin + n);
         name.clear();
@@ -158,7 +156,7 @@ impl Text {
     }
 
     /// Puts a link's target in front of what is left.
-    fn prepend(&mut self, target: &Text) -> sys::Result<()> {
+    fn prepend(&mut self, target: &Text) -> Result<()> {
         let shift = target.len + 1;
         let end = self.len + shift;
         if end >= self.buffer.len() {
@@ -175,7 +173,7 @@ impl Text {
         Ok(())
     }
 
-    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> sys::Result<usize>) -> sys::Result<()> {
+    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<()> {
         self.clear();
         let most = self.buffer.len() - 1;
         self.len = read(self.buffer.get_mut(..most).unwrap_or_default())?;
