@@ -218,4 +218,21 @@ mod tests {
         let error = plan_join(&record, &["cpu:y".to_owned()], None, &mut Plan::new()).unwrap_err();
         assert_eq!(error.to_string(), "unknown controller cpu in SubCgroupPaths");
     }
+
+    #[test]
+    fn only_a_users_scope_is_joined_through_systemd() {
+        let paths = BTreeMap::from([(String::new(), "/cg/x.scope".to_owned())]);
+        let record = |user| Record { paths: paths.clone(), unit: Some("x.scope".into()), user, ..Record::default() };
+        let mut plan = Plan::new();
+        plan_join(&record(true), &["sub".to_owned()], None, &mut plan).unwrap();
+        assert!(plan.spawn.cgroup.is_none());
+        let text = plan.to_string();
+        assert!(
+            text.contains("moving the process into systemd unit \"x.scope\", cgroup \"/cg/x.scope/sub\""),
+            "{text}"
+        );
+        let mut plan = Plan::new();
+        plan_join(&record(false), &[], None, &mut plan).unwrap();
+        assert!(plan.spawn.cgroup.is_some() && !plan.to_string().contains("systemd"));
+    }
 }
