@@ -15,6 +15,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::LinuxResources;
 use orlop::cgroup::{Depth, Placement, Record, plan_delegate, plan_enter, plan_join, plan_make};
 use orlop::error::{Result, errno_text, one_line};
+use orlop::host::Host;
 use orlop::host::cgroup::Setup;
 use orlop::plan::trace::Trace;
 use orlop::plan::walk::{Child, Ending};
@@ -80,6 +81,11 @@ impl Container {
     }
 }
 
+fn host(setup: &Setup, tolerant: bool) -> Host {
+    let cgroup = setup.clone();
+    Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
+}
+
 fn name(test: &str) -> String {
     format!("/orlop-test-{}-{test}", std::process::id())
 }
@@ -92,11 +98,11 @@ fn run(
     pids: Option<i64>,
     work: impl Inside + 'static,
 ) -> (Container, Result<()>) {
-    let placement = Placement::new(Some(path), "id", setup, false).unwrap();
+    let placement = Placement::new(Some(path), "id", &host(setup, false)).unwrap();
     let mut container = Container { record: placement.record(), child: None };
     let resources: LinuxResources = serde_json::from_str(resources).unwrap();
     let mut plan = Plan::new();
-    if let Err(error) = plan_make(&placement, Some(&resources), pids, &mut plan) {
+    if let Err(error) = plan_make(&placement, Some(&resources), pids, None, &mut plan) {
         return (container, Err(error));
     }
     plan_enter(&placement, &mut plan);
@@ -171,10 +177,10 @@ fn outcome(
     pids: Option<i64>,
     work: impl Fn() -> std::result::Result<(), Errno> + 'static,
 ) -> (Container, Result<()>) {
-    let placement = Placement::new(Some(path), "id", setup, false).unwrap();
+    let placement = Placement::new(Some(path), "id", &host(setup, false)).unwrap();
     let mut container = Container { record: placement.record(), child: None };
     let mut plan = Plan::new();
-    plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, &mut plan).unwrap();
+    plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, None, &mut plan).unwrap();
     plan_enter(&placement, &mut plan);
     // What goes on beside init's steps is done when its next turn begins, as it is before every program.
     plan.outside(Nothing);
@@ -354,7 +360,7 @@ fn freezing(setup: &Setup, path: &str) {
     assert!(!record.is_frozen().unwrap());
     record.freeze().unwrap();
     assert!(record.is_frozen().unwrap());
-    let error = Placement::new(Some(path), "id", setup, false).unwrap_err().to_string();
+    let error = Placement::new(Some(path), "id", &host(setup, false)).unwrap_err().to_string();
     assert_eq!(error, "container's cgroup is not empty: 1 process(es) found");
     // On v1 a signal waits until the container continues; on v2 a deadly one gets through. It stays paused.
     record.signal_all(libc::SIGTERM).unwrap();
@@ -495,7 +501,7 @@ mod on_v2 {
         let mut container = start(&path, &setup, "{}", None);
         container.record.freeze().unwrap();
         container.stop();
-        let error = Placement::new(Some(&path), "id", &setup, false).unwrap_err().to_string();
+        let error = Placement::new(Some(&path), "id", &host(&setup, false)).unwrap_err().to_string();
         assert_eq!(error, "container's cgroup unexpectedly frozen");
     }
 
@@ -582,10 +588,10 @@ mod on_v2 {
     #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
     fn a_delegated_cgroup_belongs_to_the_containers_root() {
         use std::os::unix::fs::MetadataExt;
-        let placement = Placement::new(Some(&name("owner")), "id", &v2(), false).unwrap();
+        let placement = Placement::new(Some(&name("owner")), "id", &host(&v2(), false)).unwrap();
         let mut container = Container { record: placement.record(), child: None };
         let mut plan = Plan::new();
-        plan_make(&placement, None, None, &mut plan).unwrap();
+        plan_make(&placement, None, None, None, &mut plan).unwrap();
         plan_delegate(&placement, 4242, &mut plan);
         plan.inside(Sleep);
         let mut runtime = Runtime::default();
@@ -614,15 +620,15 @@ mod on_v2 {
         let setup = v2();
         let nobody = nix::unistd::Uid::from_raw(65534);
         nix::unistd::seteuid(nobody).unwrap();
-        let placement = Placement::new(None, "orlop-test-nobody", &setup, true);
+        let placement = Placement::new(None, "orlop-test-nobody", &host(&setup, true));
         nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
         let placement = placement.unwrap();
         assert!(!placement.is_some() && placement.record().is_none());
         let mut plan = Plan::new();
-        plan_make(&placement, None, None, &mut plan).unwrap();
+        plan_make(&placement, None, None, None, &mut plan).unwrap();
         plan_enter(&placement, &mut plan);
         assert!(plan.is_empty());
-        let error = plan_make(&placement, None, Some(5), &mut plan).unwrap_err().to_string();
+        let error = plan_make(&placement, None, Some(5), None, &mut plan).unwrap_err().to_string();
         let wording = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir /";
         assert!(error.starts_with(wording) && error.ends_with(": permission denied"), "{error}");
     }

@@ -14,8 +14,8 @@ use orlop::container::create::{Request, Start, new_record, plan_create};
 use orlop::container::exec::{self, Paused, plan_exec};
 use orlop::container::id::ContainerId;
 use orlop::container::record::Record;
-use orlop::host::Host;
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
+use orlop::host::{Host, Systemd};
 use orlop::process::console::Target;
 use orlop::spec::{self, Config, defaults};
 use serde_json::{Value, json};
@@ -65,21 +65,28 @@ enum On {
     Rootless,
     /// A normal user without one.
     Undelegated,
+    /// Cgroups made by systemd: on v2, on v1, and on v2 for a normal user.
+    Systemd,
+    SystemdV1,
+    SystemdUser,
 }
 
 fn host(on: On, place: &Place) -> Host {
-    let user = matches!(on, On::Rootless | On::Undelegated);
+    let user = matches!(on, On::Rootless | On::Undelegated | On::SystemdUser);
+    let systemd = matches!(on, On::Systemd | On::SystemdV1 | On::SystemdUser)
+        .then(|| Systemd { user, own: Some("/user.slice/user-1000.slice/user@1000.service".into()) });
     let uid = if user { 1000 } else { 0 };
     let cgroup = match on {
-        On::V1 => v1(place),
-        On::V2 => v2(place, "/system.slice/caller.service"),
+        On::V1 | On::SystemdV1 => v1(place),
+        On::V2 | On::Systemd => v2(place, "/system.slice/caller.service"),
         On::Rootless => {
             std::fs::write(Path::new(&place.cgroup("user.slice")).join("cgroup.procs"), "").unwrap();
             v2(place, "/user.slice/shell.scope")
         }
-        On::Undelegated => v2(place, "/user.slice/shell.scope"),
+        On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
     };
-    Host { uid, gid: uid, cgroup, tolerant: user, user_namespace: false, apparmor: on == On::V2, selinux: false }
+    let (apparmor, selinux, user_namespace) = (on == On::V2, false, false);
+    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux }
 }
 
 fn v1(place: &Place) -> Setup {
@@ -270,6 +277,12 @@ fn resources(config: &mut Value) {
     });
 }
 
+fn scope(config: &mut Value) {
+    resources(config);
+    config["linux"]["cgroupsPath"] = json!("pods-pod1.slice:cri:c1");
+    config["annotations"] = json!({"org.systemd.property.CollectMode": "'inactive-or-failed'"});
+}
+
 fn unified(config: &mut Value) {
     config["linux"]["resources"] = json!({"unified": {
         "memory.high": "1073741824", "memory.oom.group": "1", "cpu.weight": "10", "pids.max": "7", "io.max": "8:0 wiops=5",
@@ -325,6 +338,9 @@ fn cases() -> Vec<Case> {
                 config["linux"]["gidMappings"] = map;
             }),
         ),
+        case("systemd", On::Systemd, with(default_config(), scope)),
+        case("systemd-v1", On::SystemdV1, with(default_config(), scope)),
+        case("systemd-user", On::SystemdUser, rootless_config()),
         case(
             "joined-namespaces",
             V2,
@@ -401,6 +417,7 @@ impl ExecCase {
             namespaces: self.namespaces,
             own_pid_namespace: true,
             keyring: true,
+            own_pid_namespace: false,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
         };

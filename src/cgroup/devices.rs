@@ -27,26 +27,26 @@ const ALL: u8 = MKNOD | READ | WRITE;
 
 /// The kinds of devices, with the kernel's BPF_DEVCG_DEV_* numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     Block = 1,
     Char = 2,
 }
 
 /// Which devices a rule is about; `None` is any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Match {
-    kind: Kind,
-    major: Option<u32>,
-    minor: Option<u32>,
+pub(super) struct Match {
+    pub kind: Kind,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
 }
 
 /// One rule of the list, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
-    allow: bool,
+    pub allow: bool,
     /// `None` is every device, which forgets all rules before.
-    of: Option<Match>,
-    access: u8,
+    pub of: Option<Match>,
+    pub access: u8,
 }
 
 const fn usual(major: u32, minor: Option<u32>) -> Rule {
@@ -80,7 +80,7 @@ impl fmt::Display for Match {
     }
 }
 
-fn access_text(access: u8) -> String {
+pub(super) fn access_text(access: u8) -> String {
     [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')].iter().filter(|(bit, _)| access & bit != 0).map(|(_, c)| *c).collect()
 }
 

@@ -10,6 +10,7 @@ use super::Record;
 use super::dir::{self, Dir, below};
 use super::make::write_pid;
 use super::path::{Placement, of_process};
+use super::systemd::Manager;
 use crate::error::{Result, Why};
 use crate::plan::{Outside, Plan, Runtime, Slot};
 
@@ -21,8 +22,9 @@ pub fn plan_enter(placement: &Placement, plan: &mut Plan) {
     if dirs.is_empty() {
         return;
     }
-    // On v2 the clone sees to it.
-    if plan.spawn.cgroup.is_none() {
+    // On v2 the clone or systemd sees to it.
+    let by_systemd = placement.unified && placement.scope.is_some();
+    if plan.spawn.cgroup.is_none() && !by_systemd {
         plan.outside(Enter { dirs });
     }
 }
@@ -51,6 +53,11 @@ pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut 
         let path = below(base, asked.unwrap_or_default())?;
         let slot = plan.outside_slot();
         let fallback = if asked.is_none() { init } else { None };
+        if let (Some(unit), true) = (&record.unit, record.user) {
+            let (unit, base, mount) = (unit.clone(), base.to_owned(), record.mount.clone());
+            plan.outside(Attach { unit, base, path, mount, init: fallback });
+            return Ok(());
+        }
         plan.before(Open { path: path.clone(), mount: record.mount.clone(), init: fallback, slot });
         plan.spawn.cgroup = Some(slot);
         return Ok(());
@@ -150,6 +157,36 @@ impl Open {
     }
 }
 
+/// Moves a process of `exec` into a user's scope. The user may not do that: it takes rights to the cgroup
+/// that holds both the scope and where the runtime is.
+struct Attach {
+    unit: String,
+    base: String,
+    path: String,
+    mount: String,
+    init: Option<i32>,
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "moving the process into systemd unit {:?}, cgroup {:?}", self.unit, self.path)
+    }
+}
+
+impl Outside for Attach {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let pid = runtime.child()?.pid;
+        let handed_down = || dir::open(&self.path)?.read("cgroup.subtree_control").why(|| "cgroup.subtree_control");
+        let path = match self.init {
+            // As for `Open`: with controllers handed down no process may be in it.
+            Some(init) if !handed_down()?.trim().is_empty() => of_process(&self.mount, init)?,
+            _ => self.path.clone(),
+        };
+        let below = path.strip_prefix(&self.base).ok_or_else(|| anyhow!("{path} is not in the container's cgroup"))?;
+        Manager::connect(true)?.attach(&self.unit, below, pid)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +217,22 @@ mod tests {
         assert_eq!(error.to_string(), "bad sub cgroup path: ../y");
         let error = plan_join(&record, &["cpu:y".to_owned()], None, &mut Plan::new()).unwrap_err();
         assert_eq!(error.to_string(), "unknown controller cpu in SubCgroupPaths");
+    }
+
+    #[test]
+    fn only_a_users_scope_is_joined_through_systemd() {
+        let paths = BTreeMap::from([(String::new(), "/cg/x.scope".to_owned())]);
+        let record = |user| Record { paths: paths.clone(), unit: Some("x.scope".into()), user, ..Record::default() };
+        let mut plan = Plan::new();
+        plan_join(&record(true), &["sub".to_owned()], None, &mut plan).unwrap();
+        assert!(plan.spawn.cgroup.is_none());
+        let text = plan.to_string();
+        assert!(
+            text.contains("moving the process into systemd unit \"x.scope\", cgroup \"/cg/x.scope/sub\""),
+            "{text}"
+        );
+        let mut plan = Plan::new();
+        plan_join(&record(false), &[], None, &mut plan).unwrap();
+        assert!(plan.spawn.cgroup.is_some() && !plan.to_string().contains("systemd"));
     }
 }

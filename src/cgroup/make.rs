@@ -1,5 +1,6 @@
 //! Making the container's cgroups and limiting them, before its first process exists.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use anyhow::{anyhow, bail};
@@ -10,7 +11,9 @@ use super::devices::{self, List, Program};
 use super::dir::{self, Dir, is_forbidden, join};
 use super::limits_v2::Limits;
 use super::path::{Place, Placement};
+use super::properties::{self, Property};
 use super::setting::{Or, Setting, apply};
+use super::systemd::Manager;
 use super::{limits_v1, limits_v2};
 use crate::error::{Result, Why, errno_of};
 use crate::plan::{Outside, Plan, Runtime, Slot};
@@ -26,6 +29,7 @@ const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
 const DOMAIN: [&str; 3] = ["memory", "io", "hugetlb"];
 
 /// Adds the steps that make the container's cgroups and write their limits; on v2 the process is then born there.
+/// A scope of systemd's is made after the clone, with the properties that `annotations` add.
 ///
 /// `pids_limit` is `pids.limit` as config.json has it, since the typed resources cannot tell absent from 0.
 ///
@@ -35,6 +39,7 @@ pub fn plan_make(
     placement: &Placement,
     resources: Option<&LinuxResources>,
     pids_limit: Option<i64>,
+    annotations: Option<&HashMap<String, String>>,
     plan: &mut Plan,
 ) -> Result<()> {
     let none = LinuxResources::default();
@@ -55,16 +60,72 @@ pub fn plan_make(
         let why = placement.refused.as_deref().unwrap_or("no cgroup is mounted");
         bail!("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {why}");
     }
+    let timing = match &placement.scope {
+        None => Timing::Before,
+        Some(scope) => {
+            let mut properties = scope.properties(placement.unified);
+            if !scope.user {
+                properties.extend(properties::of_rules(&rules, placement.unified));
+            }
+            properties.extend(properties::of_settings(&settings));
+            properties.extend(properties::of_annotations(annotations.unwrap_or(&HashMap::new()))?);
+            plan.outside(StartScope { unit: scope.unit.clone(), user: scope.user, properties });
+            Timing::After
+        }
+    };
     if placement.unified {
         for place in &placement.places {
-            make_v2(placement, place, settings.clone(), &rules, plan);
+            make_v2(placement, place, settings.clone(), &rules, timing, plan);
         }
         return Ok(());
     }
-    make_v1(placement, resources, settings, &rules, plan)
+    make_v1(placement, resources, settings, &rules, timing, plan)
 }
 
-fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: &[devices::Rule], plan: &mut Plan) {
+/// Whether the cgroup is made before the container's first process or, by systemd, around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timing {
+    Before,
+    After,
+}
+
+impl Timing {
+    fn add(self, plan: &mut Plan, step: impl Outside + 'static) {
+        match self {
+            Timing::Before => plan.before(step),
+            Timing::After => plan.outside(step),
+        }
+    }
+}
+
+struct StartScope {
+    unit: String,
+    user: bool,
+    properties: Vec<Property>,
+}
+
+impl fmt::Display for StartScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list: Vec<String> = self.properties.iter().map(Property::to_string).collect();
+        write!(f, "starting systemd unit {:?} with {}", self.unit, list.join(", "))
+    }
+}
+
+impl Outside for StartScope {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let pid = runtime.child()?.pid;
+        Manager::connect(self.user)?.start(&self.unit, &self.properties, pid)
+    }
+}
+
+fn make_v2(
+    placement: &Placement,
+    place: &Place,
+    settings: Vec<Setting>,
+    rules: &[devices::Rule],
+    timing: Timing,
+    plan: &mut Plan,
+) {
     let slot = plan.outside_slot();
     let dir = place.dir();
     let mut wanted: Vec<(&'static str, bool)> = Vec::new();
@@ -79,18 +140,22 @@ fn make_v2(placement: &Placement, place: &Place, settings: Vec<Setting>, rules: 
             wanted.push((name, false));
         }
     }
-    plan.before(MakeV2 { place: place.clone(), slot, domain });
-    plan.before(Enable { place: place.clone(), slot, wanted });
+    timing.add(plan, MakeV2 { place: place.clone(), slot, domain });
+    timing.add(plan, Enable { place: place.clone(), slot, wanted });
     if let Some(program) = devices::compile(rules) {
-        plan.alongside(Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless });
+        let attach = Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless };
+        match timing {
+            Timing::Before => plan.alongside(attach),
+            Timing::After => plan.outside(attach),
+        }
     }
     if !settings.is_empty() {
-        plan.before(LimitV2 { dir, slot, settings });
+        timing.add(plan, LimitV2 { dir, slot, settings });
     }
     // Kernels since 2025 (6.14 and those it was backported to) count the uses of cgroup.kill and kill a
     // process born in a cgroup with another count than its parent's, so a cgroup that was there before
     // is joined after the clone.
-    if !place.exists {
+    if !place.exists && timing == Timing::Before {
         plan.spawn.cgroup = Some(slot);
     }
 }
@@ -100,6 +165,7 @@ fn make_v1(
     resources: &LinuxResources,
     settings: Vec<Setting>,
     rules: &[devices::Rule],
+    timing: Timing,
     plan: &mut Plan,
 ) -> Result<()> {
     if let Some(setting) = settings.iter().find(|setting| placement.of(setting.controller).is_none()) {
@@ -114,19 +180,20 @@ fn make_v1(
             cpus: cpuset && !given(cpu.map(|cpu| cpu.cpus())),
             mems: cpuset && !given(cpu.map(|cpu| cpu.mems())),
         };
-        plan.before(MakeV1 { place: place.clone(), seed: cpuset.then_some(seed) });
+        timing.add(plan, MakeV1 { place: place.clone(), seed: cpuset.then_some(seed) });
     }
     for place in &placement.places {
         let own: Vec<Setting> =
             settings.iter().filter(|s| place.controllers.iter().any(|name| name == s.controller)).cloned().collect();
         if !own.is_empty() {
-            plan.before(LimitV1 { dir: place.dir(), settings: own });
+            timing.add(plan, LimitV1 { dir: place.dir(), settings: own });
         }
     }
     // In a user namespace nobody may change device lists; the container cannot make devices there either.
     match placement.of("devices") {
         Some(place) => {
-            plan.before(Devices { dir: place.dir(), list: List::of(rules)?, rootless: placement.rootless });
+            let list = List::of(rules)?;
+            timing.add(plan, Devices { dir: place.dir(), list, rootless: placement.rootless });
         }
         None if placement.rootless => {}
         None => bail!("linux.resources.devices: no devices cgroup is mounted"),

@@ -3,9 +3,12 @@
 //! [`Placement`] decides where they are, [`Record`] is what must be known to find them again, and
 //! `plan_make`, `plan_enter` and `plan_join` add the steps that make and join them. On v2 limits and
 //! the device program are in force before the container's first process exists, as it is born in its
-//! cgroup; on v1 they are written before the process is moved in. Freezing, killing, updating,
+//! cgroup; on v1 they are written before the process is moved in. With `--systemd-cgroup` systemd makes the
+//! cgroup around the process and knows the limits too. Freezing, killing, updating,
 //! statistics and removal work on the record alone.
 
+mod dbus;
+mod dbus_wire;
 mod devices;
 mod dir;
 mod enter;
@@ -15,12 +18,14 @@ mod limits_v2;
 mod make;
 mod path;
 mod processes;
+mod properties;
 mod record;
 mod remove;
 mod setting;
 mod stats;
 mod stats_v1;
 mod stats_v2;
+mod systemd;
 mod update;
 
 pub use enter::{plan_enter, plan_join};

@@ -10,8 +10,10 @@ use nix::errno::Errno;
 use nix::unistd::AccessFlags;
 
 use super::dir::{Dir, clean, is_forbidden, is_gone, join};
+use super::systemd::Scope;
 use super::{Record, processes};
 use crate::error::{Result, Why};
+use crate::host::Host;
 use crate::host::cgroup::{Own, Setup};
 use crate::sys::fd;
 
@@ -24,6 +26,8 @@ pub struct Placement {
     pub(super) rootless: bool,
     /// Why a rootless container gets no cgroup.
     pub(super) refused: Option<String>,
+    /// The scope that systemd makes for it.
+    pub(super) scope: Option<Scope>,
 }
 
 /// A container's cgroup in one hierarchy.
@@ -52,19 +56,24 @@ impl Placement {
     ///
     /// # Errors
     /// A path that names a hierarchy's root, a cgroup with processes or a frozen one, a host without cgroups.
-    pub fn new(cgroups_path: Option<&str>, id: &str, setup: &Setup, rootless: bool) -> Result<Placement> {
+    pub fn new(cgroups_path: Option<&str>, id: &str, host: &Host) -> Result<Placement> {
+        let (setup, rootless) = (&host.cgroup, host.tolerant);
         let asked = cgroups_path.filter(|path| !path.is_empty());
-        let mut places = candidates(asked, id, setup)?;
+        let (mut places, scope) = candidates(asked, id, host)?;
         if places.is_empty() && !rootless {
             bail!("no cgroup mount found in mountinfo");
         }
         let mut refused = None;
         for place in &mut places {
             look(place)?;
+            if scope.is_some() {
+                // Slices are systemd's to make and to remove.
+                place.missing = 0;
+            }
         }
         // A path in config.json is an order, to be followed or to fail; without one a user who may
         // not make cgroups gets none, hierarchy by hierarchy.
-        if rootless && asked.is_none() {
+        if rootless && asked.is_none() && scope.is_none() {
             places.retain(|place| match permitted(place, setup.is_unified()) {
                 Ok(()) => true,
                 Err(errno) => {
@@ -74,12 +83,15 @@ impl Placement {
                 }
             });
         }
-        Ok(Placement { places, unified: setup.is_unified(), rootless, refused })
+        Ok(Placement { places, unified: setup.is_unified(), rootless, refused, scope })
     }
 
     /// What has to be known to find the cgroups again; to be written down before they are made.
     pub fn record(&self) -> Record {
         let mut record = Record::default();
+        if let Some(scope) = &self.scope {
+            (record.unit, record.user) = (Some(scope.unit.clone()), scope.user);
+        }
         for place in &self.places {
             for controller in &place.controllers {
                 record.paths.insert(controller.clone(), place.dir());
@@ -112,14 +124,25 @@ impl Record {
     ///
     /// # Errors
     /// When the runtime's own cgroup, which a relative path is beside, cannot be found out.
-    pub fn presumed(cgroups_path: Option<&str>, id: &str, setup: &Setup) -> Result<Record> {
-        let places = candidates(cgroups_path.filter(|path| !path.is_empty()), id, setup)?;
+    pub fn presumed(cgroups_path: Option<&str>, id: &str, host: &Host) -> Result<Record> {
+        let (places, scope) = candidates(cgroups_path.filter(|path| !path.is_empty()), id, host)?;
         // Whether the ancestors were made for it is not known, so they stay.
-        Ok(Placement { places, unified: setup.is_unified(), rootless: false, refused: None }.record())
+        let unified = host.cgroup.is_unified();
+        Ok(Placement { places, unified, rootless: false, refused: None, scope }.record())
     }
 }
 
-fn candidates(asked: Option<&str>, id: &str, setup: &Setup) -> Result<Vec<Place>> {
+fn candidates(asked: Option<&str>, id: &str, host: &Host) -> Result<(Vec<Place>, Option<Scope>)> {
+    let Some(systemd) = &host.systemd else { return Ok((below_mounts(asked, id, &host.cgroup)?, None)) };
+    if systemd.user && !host.cgroup.is_unified() {
+        bail!("--systemd-cgroup: cgroup v2 is needed for a normal user");
+    }
+    let scope = Scope::new(asked, id, systemd)?;
+    let places = below_mounts(Some(&format!("/{}", scope.path)), id, &host.cgroup)?;
+    Ok((places, Some(scope)))
+}
+
+fn below_mounts(asked: Option<&str>, id: &str, setup: &Setup) -> Result<Vec<Place>> {
     let absolute = asked.is_some_and(|path| path.starts_with('/'));
     let inner = clean(asked.unwrap_or(id));
     if inner.is_empty() {
@@ -243,14 +266,19 @@ pub(super) fn exists(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Systemd;
     use crate::host::cgroup::Hierarchy;
+
+    fn host(cgroup: Setup, tolerant: bool) -> Host {
+        Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
+    }
 
     fn unified(own: &str) -> Setup {
         Setup::Unified { mount: "/nowhere/cg".into(), own: Own::Known(vec![(String::new(), own.into())]) }
     }
 
     fn v2_path(asked: Option<&str>, own: &str) -> String {
-        let placement = Placement::new(asked, "c1", &unified(own), false).unwrap();
+        let placement = Placement::new(asked, "c1", &host(unified(own), false)).unwrap();
         placement.record().paths.remove("").unwrap()
     }
 
@@ -272,7 +300,7 @@ mod tests {
     #[test]
     fn the_root_cgroup_is_refused() {
         for path in ["/", "..", "/a/.."] {
-            let error = Placement::new(Some(path), "c1", &unified("/"), false).unwrap_err();
+            let error = Placement::new(Some(path), "c1", &host(unified("/"), false)).unwrap_err();
             assert!(error.to_string().starts_with("linux.cgroupsPath"), "{error}");
         }
     }
@@ -288,7 +316,7 @@ mod tests {
             hierarchies: vec![hierarchy(&["cpu", "cpuacct"], "/"), hierarchy(&["memory"], "/docker/outer")],
             own: Own::Known(vec![("cpu".into(), "/a".into()), ("memory".into(), "/docker/outer/in".into())]),
         };
-        let record = Placement::new(Some("p/c1"), "c1", &setup, false).unwrap().record();
+        let record = Placement::new(Some("p/c1"), "c1", &host(setup, false)).unwrap().record();
         assert_eq!(record.paths["cpu"], "/nowhere/cpu,cpuacct/a/p/c1");
         assert_eq!(record.paths["cpuacct"], record.paths["cpu"]);
         assert_eq!(record.paths["memory"], "/nowhere/memory/in/p/c1");
@@ -296,9 +324,25 @@ mod tests {
 
     #[test]
     fn a_rootless_container_without_permission_and_path_has_no_cgroup() {
-        let placement = Placement::new(None, "c1", &unified("/"), true).unwrap();
+        let placement = Placement::new(None, "c1", &host(unified("/"), true)).unwrap();
         assert!(!placement.is_some());
         assert!(placement.record().paths.is_empty());
-        assert!(Placement::new(Some("/c1"), "c1", &unified("/"), true).unwrap().is_some());
+        assert!(Placement::new(Some("/c1"), "c1", &host(unified("/"), true)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_scope_has_its_place_in_its_slice_and_in_the_record() {
+        let systemd = |user| Some(Systemd { user, own: Some("/user.slice/user@1.service".into()) });
+        let place = |user, path| {
+            let host = Host { systemd: systemd(user), ..host(unified("/"), user) };
+            Placement::new(path, "c1", &host).unwrap().record()
+        };
+        let record = place(false, Some("a-b.slice:docker:c1"));
+        assert_eq!(record.paths[""], "/nowhere/cg/a.slice/a-b.slice/docker-c1.scope");
+        assert_eq!((record.unit.as_deref(), record.user), (Some("docker-c1.scope"), false));
+        assert!(record.ancestors.is_empty());
+        let record = place(true, None);
+        assert_eq!(record.paths[""], "/nowhere/cg/user.slice/user@1.service/user.slice/orlop-c1.scope");
+        assert!(record.user);
     }
 }

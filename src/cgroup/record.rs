@@ -17,6 +17,12 @@ pub struct Record {
     /// The v2 mount.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mount: String,
+    /// The scope that systemd has made, or was about to make, for the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether the scope is the user's systemd's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub user: bool,
 }
 
 /// How much memory the container's cgroup uses and may use.

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use super::Record;
 use super::dir::{self, Dir, is_forbidden, is_gone};
 use super::freezer::await_event;
+use super::systemd::Manager;
 use super::{path, processes};
-use crate::error::{Result, errno_text};
+use crate::error::{Result, errno_text, one_line};
 
 /// How long all removals together may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,8 +25,11 @@ impl Record {
     /// # Errors
     /// All that could not be removed, with the processes that are still there.
     pub fn remove(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
         let mut failed = Vec::new();
+        if let Some(unit) = &self.unit {
+            failed.extend(self.stop(unit).err().map(|error| format!("stopping unit {unit:?}: {}", one_line(&error))));
+        }
+        let deadline = Instant::now() + PATIENCE;
         for path in self.dirs() {
             match dir::remove(path) {
                 Ok(()) => {}
@@ -40,6 +44,20 @@ impl Record {
             let _ = dir::remove(path);
         }
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("unable to remove cgroups: {}", failed.join("; "))) }
+    }
+
+    /// Lets systemd end the scope and forget it.
+    fn stop(&self, unit: &str) -> Result<()> {
+        let Some(dir) = self.main() else { return Ok(()) };
+        if path::exists(dir) {
+            // systemd would ask the processes to end, and give them its own time to do so.
+            let _ = self.kill();
+        }
+        match Manager::connect(self.user) {
+            Ok(mut manager) => manager.stop(unit, dir),
+            // A systemd that cannot be reached sees by itself that the scope's cgroup is gone.
+            Err(_) => Ok(()),
+        }
     }
 
     fn remove_tree(&self, path: &str, deadline: Instant) -> Result<()> {

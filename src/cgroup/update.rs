@@ -6,7 +6,8 @@ use oci_spec::runtime::LinuxResources;
 use super::dir::{self, Dir};
 use super::make::{PREFIX, enable};
 use super::setting::{Setting, Undo, apply};
-use super::{Record, limits_v1, limits_v2};
+use super::systemd::Manager;
+use super::{Record, limits_v1, limits_v2, properties};
 use crate::error::Result;
 
 impl Record {
@@ -35,7 +36,28 @@ impl Record {
         let settings: Vec<&Setting> = limits.settings.iter().collect();
         let mut undo = Undo::default();
         apply(&dir, &settings, PREFIX, Some(&mut undo)).inspect_err(|_| undo.roll_back(&dir))?;
+        if let Some(unit) = &self.unit {
+            // The period that goes with a quota, and the other way round, is the one that is there now.
+            let mut told = limits.settings.clone();
+            if let (Some(max), Ok(now)) = (told.iter_mut().find(|s| s.file == "cpu.max"), dir.read("cpu.max")) {
+                max.value = now.trim().to_owned();
+            }
+            self.tell(unit, &told).inspect_err(|_| undo.roll_back(&dir))?;
+            apply(&dir, &settings, PREFIX, None)?;
+        }
         Ok(limits.warnings)
+    }
+
+    /// Tells systemd of new limits. It writes them to the cgroup itself, some of them rounded.
+    fn tell(&self, unit: &str, settings: &[Setting]) -> Result<()> {
+        let mut properties = properties::of_settings(settings);
+        // What systemd decides when a unit starts only.
+        properties.retain(|property| property.name != "OOMPolicy");
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: anyhow::Error| error.context(format!("setting the properties of unit {unit:?}"));
+        Manager::connect(self.user).map_err(failed)?.set(unit, &properties).map_err(failed)
     }
 
     fn update_v1(&self, resources: &LinuxResources, pids_limit: Option<i64>) -> Result<Vec<String>> {
@@ -61,6 +83,13 @@ impl Record {
                     undo.roll_back(dir);
                 }
                 return Err(anyhow!(error));
+            }
+        }
+        if let Some(unit) = &self.unit {
+            let roll_back = |_: &_| undone.iter().rev().for_each(|(dir, undo)| undo.roll_back(dir));
+            self.tell(unit, &limits.settings).inspect_err(roll_back)?;
+            for (_, dir, settings) in &dirs {
+                apply(dir, settings, PREFIX, None)?;
             }
         }
         Ok(limits.warnings)

@@ -17,14 +17,14 @@ pub fn print() -> Result<()> {
     };
     let facts = Facts {
         mount_options: &mount_options,
-        cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Some(seccomp),
         apparmor: true,
         selinux: true,
         intel_rdt: false,
         idmap: true,
         net_devices: false,
-        unsafe_annotations: &[],
+        unsafe_annotations: &["org.systemd.property."],
         annotations: &[],
     };
     println!("{}", serde_json::to_string_pretty(&features(&facts))?);

@@ -26,7 +26,7 @@ use crate::container::id::ContainerId;
 use crate::container::store::Store;
 use crate::container::{pause, start};
 use crate::error::{Detail, Detailed, Result, errno_of, one_line};
-use crate::host::Host;
+use crate::host::{Host, Systemd};
 use crate::log::{Format, Log};
 use crate::plan::trace::Trace;
 
@@ -259,14 +259,16 @@ fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
         Ok(host) => host,
         Err(error) => return Err((error, log)),
     };
-    if global.systemd_cgroup {
-        let error = anyhow!("--systemd-cgroup: the systemd cgroup driver is not supported");
-        return Err((error, log));
-    }
     match global.rootless {
         Rootless::Auto => {}
         Rootless::True => host.tolerant = true,
         Rootless::False => host.tolerant = false,
+    }
+    if global.systemd_cgroup {
+        if !Systemd::is_running() {
+            return Err((anyhow!("systemd not running on this host, cannot use systemd cgroups manager"), log));
+        }
+        host.systemd = Some(Systemd { user: host.tolerant, own: None });
     }
     let root = match root(global, &host) {
         Ok(root) => root,

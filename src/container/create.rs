@@ -220,7 +220,7 @@ pub fn plan_create(
 
     // before: nothing exists until the record names it.
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy().into_owned());
-    let placement = Placement::new(path.as_deref(), request.id.as_str(), &host.cgroup, host.tolerant)?;
+    let placement = Placement::new(path.as_deref(), request.id.as_str(), host)?;
     record.borrow_mut().cgroup = placement.record();
     plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
     let fifo = (request.start == Start::Later).then(|| plan_fifo(dir, plan)).transpose()?;
@@ -229,7 +229,7 @@ pub fn plan_create(
     let terminal = process::plan_before(&asked, request.terminal.clone(), dev_console, plan)?;
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    cgroup::plan_make(&placement, resources, config.pids_limit, plan)?;
+    cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
     let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
 

@@ -63,7 +63,7 @@ fn remove_unrecorded(context: &Context, id: &ContainerId, seat: Seat) -> Result<
             .as_ref()
             .and_then(|linux| linux.cgroups_path().as_ref())
             .map(|path| path.to_string_lossy());
-        cgroup::Record::presumed(path.as_deref(), id.as_str(), &context.host.cgroup)?.remove()?;
+        cgroup::Record::presumed(path.as_deref(), id.as_str(), &context.host)?.remove()?;
     }
     seat.remove()
 }

@@ -21,10 +21,28 @@ pub struct Host {
     pub cgroup: cgroup::Setup,
     /// Whether a cgroup that may not be made is done without (`--rootless`).
     pub tolerant: bool,
+    /// The systemd that makes cgroups (`--systemd-cgroup`); without one the runtime makes them itself.
+    pub systemd: Option<Systemd>,
     /// Whether AppArmor confines processes here.
     pub apparmor: bool,
     /// Whether SELinux confines processes here.
     pub selinux: bool,
+}
+
+/// A systemd that is asked for cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Systemd {
+    /// Whether it is the user's own.
+    pub user: bool,
+    /// The cgroup that a user's systemd is in and makes others below; asked for when needed.
+    pub own: Option<String>,
+}
+
+impl Systemd {
+    /// Whether the machine was booted by systemd (sd_booted(3)).
+    pub fn is_running() -> bool {
+        Path::new("/run/systemd/system").is_dir()
+    }
 }
 
 fn in_user_namespace() -> bool {
@@ -48,6 +66,7 @@ impl Host {
             cgroup: cgroup::Setup::probe()?,
             user_namespace,
             tolerant: uid != 0 || user_namespace,
+            systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         })
