@@ -281,11 +281,13 @@ pub fn default_signals() -> Result<()> {
     Errno::result(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) })?;
     // What is ignored stays so over execve: SIGPIPE by Rust's start-up, others by the caller. As runc (Go) does,
     // SIGHUP and SIGINT are left, so that nohup(1) reaches the container.
-    for signal in
-        (1..32).filter(|signal| !matches!(*signal, libc::SIGHUP | libc::SIGINT | libc::SIGKILL | libc::SIGSTOP))
-    {
-        // SAFETY: restores a default disposition.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's own call, as C libraries keep 32 to 34 for themselves. All zeroes is SIG_DFL without flags.
+    let default = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
+    let left = [libc::SIGHUP, libc::SIGINT, libc::SIGKILL, libc::SIGSTOP];
+    for signal in (1..=64).filter(|signal| !left.contains(signal)) {
+        // SAFETY: `default` is as long as the kernel's structure, and the size passed is that of its signal set.
+        check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>()) })?;
     }
     Ok(())
 }
