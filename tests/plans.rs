@@ -417,7 +417,6 @@ impl ExecCase {
             namespaces: self.namespaces,
             own_pid_namespace: true,
             keyring: true,
-            own_pid_namespace: false,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
         };
