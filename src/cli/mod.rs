@@ -1,6 +1,7 @@
 //! The command line: runc's words (`runc(8)`), so that callers need not know which runtime they have.
 
 mod create;
+mod events;
 mod exec;
 mod features;
 mod generate;
@@ -116,6 +117,8 @@ enum Command {
     Resume(IdArg),
     /// Change the limits of a container
     Update(Box<update::Args>),
+    /// Print statistics at an interval, and OOM kills
+    Events(events::Args),
     /// Write an example config.json
     Spec(spec::Args),
     /// Print what this runtime can do, as JSON
@@ -312,6 +315,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
         Command::Pause(arg) => pause::pause(context, &ContainerId::new(&arg.id)?)?,
         Command::Resume(arg) => pause::resume(context, &ContainerId::new(&arg.id)?)?,
         Command::Update(args) => args.update(context)?,
+        Command::Events(args) => args.events(context)?,
         Command::Spec(args) => args.write()?,
         Command::Features => features::print()?,
         Command::Plan(args) => args.print(context)?,

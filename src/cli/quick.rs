@@ -62,6 +62,7 @@ pub fn parse(args: &[OsString]) -> Option<Cli> {
         "delete" => Command::Delete(one(rest)?),
         "state" => Command::State(one(rest)?),
         "update" => Command::Update(Box::new(one(rest)?)),
+        "events" => Command::Events(one(rest)?),
         "ps" => Command::Ps(one(rest)?),
         "pause" => Command::Pause(one(rest)?),
         "resume" => Command::Resume(one(rest)?),

@@ -1,0 +1,71 @@
+//! `events`: statistics at an interval, and a word when the memory limit has killed a process.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::id::ContainerId;
+use super::record::Record;
+use super::status::{self, Status};
+use crate::error::{Result, Why};
+
+/// How often the count of OOM kills is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// One `stats` event, in runc's shape.
+///
+/// # Errors
+/// When the container does not run, or has no cgroup.
+pub fn stats(context: &Context, id: &ContainerId) -> Result<Value> {
+    event_of(&running(context, id)?)
+}
+
+/// Prints events until the container ends.
+///
+/// # Errors
+/// As [`stats`], and when standard output is closed.
+pub fn stream(context: &Context, id: &ContainerId, interval: Duration) -> Result<()> {
+    let record = running(context, id)?;
+    let init = status::init(&record)?;
+    let mut kills = record.cgroup.oom_kills().unwrap_or(0);
+    let mut next = Instant::now() + interval;
+    loop {
+        let wait = next.saturating_duration_since(Instant::now()).min(LOOK);
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+        let ended = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout).why(|| "poll")? > 0;
+        let now = record.cgroup.oom_kills().unwrap_or(kills);
+        if now > kills {
+            print(&json!({"type": "oom", "id": record.id}))?;
+        }
+        kills = now;
+        if ended {
+            return Ok(());
+        }
+        if Instant::now() >= next {
+            print(&event_of(&record)?)?;
+            next += interval;
+        }
+    }
+}
+
+fn running(context: &Context, id: &ContainerId) -> Result<Record> {
+    let record = context.store.record(id)?;
+    if Status::of(&record, &context.store.dir(id)) == Status::Stopped {
+        bail!("container with id {id} is not running");
+    }
+    Ok(record)
+}
+
+fn event_of(record: &Record) -> Result<Value> {
+    Ok(json!({"type": "stats", "id": record.id, "data": record.cgroup.stats()?}))
+}
+
+fn print(event: &Value) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{event}").and_then(|()| stdout.flush()).why(|| "writing events")
+}
