@@ -11,7 +11,7 @@ use nix::fcntl::Flock;
 use super::fault::{Injected, injected};
 use super::frame::{Frame, SIZE};
 use super::init::{self, Init};
-use super::trace::Trace;
+use super::trace::{Clock, Trace};
 use super::{Fault, Outside, Plan, Slots, Spawn, Step};
 use crate::error::{self, Detail, Detailed, Result, Why, one_line};
 use crate::sys::clone::{Cloned, clone3};
@@ -75,20 +75,19 @@ impl Plan {
     /// # Errors
     /// The failed step in its own words. The caller undoes what the record names.
     pub fn execute(&self, runtime: &mut Runtime, ending: Ending, trace: &mut Trace) -> Result<()> {
-        let injected = injected();
         runtime.slots = Slots::new(self.slots);
-        let mut clock = trace.start(self.len())?;
+        let mut walk = Walk { plan: self, runtime, clock: trace.start(self.len())?, injected: injected() };
         for (index, step) in self.before.iter().enumerate() {
-            act(step.as_ref(), runtime, index, injected, &mut clock)?;
+            walk.act(step.as_ref(), index)?;
         }
         let (ours, theirs) = channel::pair().why(|| "making the channel to the container's init")?;
-        let child = spawn(self, runtime, &ours, theirs, clock.shared(), injected)
+        let child = spawn(self, walk.runtime, &ours, theirs, walk.clock.shared(), walk.injected)
             .map_err(|e| e.context("unable to start container process"))?;
-        clock.spawned();
-        runtime.child = Some(child);
-        let result = self.walk(runtime, ours.as_fd(), ending, &mut clock, injected);
-        kill_here(self.len(), injected);
-        clock.finish(self, trace)?;
+        walk.clock.spawned();
+        walk.runtime.child = Some(child);
+        let result = walk.go(ours.as_fd(), ending);
+        walk.kill_here(self.len());
+        walk.clock.finish(self, trace)?;
         if result.is_err()
             && let Some(child) = &runtime.child
         {
@@ -97,93 +96,6 @@ impl Plan {
             let _ = process::wait(child.pidfd.as_fd(), 0);
         }
         result
-    }
-
-    fn walk(
-        &self,
-        runtime: &mut Runtime,
-        channel: BorrowedFd<'_>,
-        ending: Ending,
-        clock: &mut super::trace::Clock,
-        injected: Option<Injected>,
-    ) -> Result<()> {
-        let mut at = 0;
-        while let Some(step) = self.steps.get(at) {
-            match step {
-                Step::Outside(step) => {
-                    act(step.as_ref(), runtime, self.before.len() + at, injected, clock)?;
-                    at += 1;
-                }
-                Step::Inside(_) | Step::Alongside(_) => {
-                    let turn = self.steps.iter().skip(at).position(|s| matches!(s, Step::Outside(_)));
-                    let end = turn.map_or(self.steps.len(), |n| at + n);
-                    self.turn(at, end, runtime, channel, ending, clock, injected)?;
-                    at = end;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// One turn of init, from `at` to before `end`, and what the runtime does beside it.
-    #[allow(clippy::too_many_arguments)]
-    fn turn(
-        &self,
-        at: usize,
-        end: usize,
-        runtime: &mut Runtime,
-        channel: BorrowedFd<'_>,
-        ending: Ending,
-        clock: &mut super::trace::Clock,
-        injected: Option<Injected>,
-    ) -> Result<()> {
-        let steps = || self.steps.iter().enumerate().take(end).skip(at);
-        let first_inside = steps().find(|(_, step)| matches!(step, Step::Inside(_))).map(|(index, _)| index);
-        for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
-            kill_here(self.before.len() + index, injected);
-        }
-        if let Some(first) = first_inside {
-            match channel::send(channel, &Frame::Go(first as u32).encode()) {
-                // It has died; what it said last is still to be read.
-                Ok(()) | Err(Errno::EPIPE) => {}
-                Err(errno) => return Err(errno).why(|| "telling the container's init to go on"),
-            }
-        }
-        for (index, step) in steps() {
-            if let Step::Alongside(step) = step {
-                act(step.as_ref(), runtime, self.before.len() + index, injected, clock)?;
-            }
-        }
-        match first_inside {
-            Some(_) if end == self.steps.len() && ending == Ending::Waiting => Ok(()),
-            Some(first) => self.wait_for(end, first, runtime, channel),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until init has come to step `end`; at the end of the list, until execve closed the channel.
-    fn wait_for(&self, end: usize, begin: usize, runtime: &mut Runtime, channel: BorrowedFd<'_>) -> Result<()> {
-        let mut bytes = [0; SIZE];
-        let mut about_to_exec = false;
-        loop {
-            let got = match channel::recv(channel, &mut bytes) {
-                // An unread message in a closed socket's queue resets the connection.
-                Err(Errno::ECONNRESET) => 0,
-                other => other.why(|| "hearing from the container's init")?,
-            };
-            if got == 0 {
-                return if about_to_exec { Ok(()) } else { Err(self.died(begin, runtime)) };
-            }
-            match Frame::decode(bytes.get(..got).unwrap_or_default()) {
-                Some(Frame::Done(step, word)) if step as usize == end && end < self.steps.len() => {
-                    runtime.word = word;
-                    return Ok(());
-                }
-                Some(Frame::Done(step, _)) if step as usize == end => about_to_exec = true,
-                Some(Frame::Fault(step, fault)) => return Err(self.fault(step as usize, fault)),
-                _ => return Err(anyhow!("the container's init sent a message that is none")),
-            }
-        }
     }
 
     /// The words for a fault inside.
@@ -216,33 +128,117 @@ impl Plan {
     }
 }
 
-fn kill_here(step: usize, injected: Option<Injected>) {
-    if injected == Some(Injected::Kill(step)) {
-        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
-    }
+/// The runtime on its way through a plan.
+struct Walk<'a> {
+    plan: &'a Plan,
+    runtime: &'a mut Runtime,
+    clock: Clock,
+    injected: Option<Injected>,
 }
 
-fn act(
-    step: &dyn Outside,
-    runtime: &mut Runtime,
-    index: usize,
-    injected: Option<Injected>,
-    clock: &mut super::trace::Clock,
-) -> Result<()> {
-    kill_here(index, injected);
-    let begin = clock.now();
-    let result = if injected == Some(Injected::Fail(index)) {
-        Err(anyhow::Error::new(error::Sys(Errno::EUCLEAN)))
-    } else {
-        step.run(runtime)
-    };
-    clock.note(index, begin);
-    result.map_err(|e| {
-        let detail = Detail { code: "step-failed", phase: "outside", step: step.to_string(), hint: String::new() };
-        let message = format!("error {step}: {}", one_line(&e));
-        anyhow::Error::new(Detailed { message, detail, errno: error::errno_of(&e) })
-            .context("unable to start container process")
-    })
+impl Walk<'_> {
+    /// From step `at` on: all steps, turn by turn.
+    fn go(&mut self, channel: BorrowedFd<'_>, ending: Ending) -> Result<()> {
+        let plan = self.plan;
+        let mut at = 0;
+        while let Some(step) = plan.steps.get(at) {
+            match step {
+                Step::Outside(step) => {
+                    self.act(step.as_ref(), plan.before.len() + at)?;
+                    at += 1;
+                }
+                Step::Inside(_) | Step::Alongside(_) => {
+                    let turn = plan.steps.iter().skip(at).position(|s| matches!(s, Step::Outside(_)));
+                    let end = turn.map_or(plan.steps.len(), |n| at + n);
+                    self.turn(at, end, channel, ending)?;
+                    at = end;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of init, from `at` to before `end`, and what the runtime does beside it.
+    fn turn(&mut self, at: usize, end: usize, channel: BorrowedFd<'_>, ending: Ending) -> Result<()> {
+        let plan = self.plan;
+        let steps = || plan.steps.iter().enumerate().take(end).skip(at);
+        let first_inside = steps().find(|(_, step)| matches!(step, Step::Inside(_))).map(|(index, _)| index);
+        for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
+            self.kill_here(plan.before.len() + index);
+        }
+        if let Some(first) = first_inside {
+            match channel::send(channel, &Frame::Go(first as u32).encode()) {
+                // It has died; what it said last is still to be read.
+                Ok(()) | Err(Errno::EPIPE) => {}
+                Err(errno) => return Err(errno).why(|| "telling the container's init to go on"),
+            }
+        }
+        for (index, step) in steps() {
+            if let Step::Alongside(step) = step
+                && let Err(error) = self.act(step.as_ref(), plan.before.len() + index)
+            {
+                // Where init has failed meanwhile, that is the reason of this failure too.
+                let said_something = first_inside.is_some() && channel::is_ready(channel);
+                let fault = if said_something { self.wait_for(end, at, channel).err() } else { None };
+                return Err(fault.unwrap_or(error));
+            }
+        }
+        match first_inside {
+            Some(_) if end == plan.steps.len() && ending == Ending::Waiting => Ok(()),
+            Some(first) => self.wait_for(end, first, channel),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until init has come to step `end`; at the end of the list, until execve closed the channel.
+    fn wait_for(&mut self, end: usize, begin: usize, channel: BorrowedFd<'_>) -> Result<()> {
+        let plan = self.plan;
+        let mut bytes = [0; SIZE];
+        let mut about_to_exec = false;
+        loop {
+            let got = match channel::recv(channel, &mut bytes) {
+                // An unread message in a closed socket's queue resets the connection.
+                Err(Errno::ECONNRESET) => 0,
+                other => other.why(|| "hearing from the container's init")?,
+            };
+            if got == 0 {
+                return if about_to_exec { Ok(()) } else { Err(plan.died(begin, self.runtime)) };
+            }
+            match Frame::decode(bytes.get(..got).unwrap_or_default()) {
+                Some(Frame::Done(step, word)) if step as usize == end && end < plan.steps.len() => {
+                    self.runtime.word = word;
+                    return Ok(());
+                }
+                Some(Frame::Done(step, _)) if step as usize == end => about_to_exec = true,
+                Some(Frame::Fault(step, fault)) => return Err(plan.fault(step as usize, fault)),
+                _ => return Err(anyhow!("the container's init sent a message that is none")),
+            }
+        }
+    }
+
+    fn kill_here(&self, step: usize) {
+        if self.injected == Some(Injected::Kill(step)) {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+
+    /// Does one step of the runtime, and puts its words in front of its error.
+    fn act(&mut self, step: &dyn Outside, index: usize) -> Result<()> {
+        self.kill_here(index);
+        let begin = self.clock.now();
+        let result = if self.injected == Some(Injected::Fail(index)) {
+            Err(anyhow::Error::new(error::Sys(Errno::EUCLEAN)))
+        } else {
+            step.run(self.runtime)
+        };
+        self.clock.note(index, begin);
+        result.map_err(|e| {
+            let detail = Detail { code: "step-failed", phase: "outside", step: step.to_string(), hint: String::new() };
+            let message = format!("error {step}: {}", one_line(&e));
+            anyhow::Error::new(Detailed { message, detail, errno: error::errno_of(&e) })
+                .context("unable to start container process")
+        })
+    }
 }
 
 /// Makes the container's first process. Only the parent returns.

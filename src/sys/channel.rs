@@ -28,6 +28,12 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
     }
 }
 
+/// Whether there is something to receive, end of file included.
+pub fn is_ready(socket: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 /// Receives one message; 0 is end of file.
 pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     loop {
