@@ -42,7 +42,7 @@ impl Status {
         let alive = is_alive(record);
         // A `create` that was broken off has let go of the lock, and its init has died with it; a `run` that
         // was broken off right after execve leaves a container that runs.
-        if store::is_unfinished(dir) && is_locked(dir) {
+        if store::is_unfinished(dir) && store::is_locked(dir) {
             return Status::Creating;
         }
         if !alive {
@@ -53,14 +53,6 @@ impl Status {
         }
         if waits_for_start(dir) { Status::Created } else { Status::Running }
     }
-}
-
-/// Whether another process is working on the container.
-fn is_locked(dir: &Path) -> bool {
-    use nix::errno::Errno;
-    use nix::fcntl::{Flock, FlockArg};
-    std::fs::File::open(dir)
-        .is_ok_and(|file| matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
 }
 
 /// Init holds the fifo open until it executes the program.

@@ -92,7 +92,12 @@ impl Store {
     /// # Errors
     /// When there is no such container, or the record is damaged.
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
-        read_record(&self.dir(id))
+        let dir = self.dir(id);
+        read_record(&dir).map_err(|error| {
+            // `create` has only just begun: for everybody else there is no such container yet.
+            let begun = !dir.join("state.json").exists() && is_locked(&dir);
+            if begun { anyhow!(NotFound) } else { error }
+        })
     }
 
     /// The ids of all containers.
@@ -280,6 +285,12 @@ pub fn keep_config(dir: &Path, text: &[u8]) -> Result<()> {
 /// A new file that nobody else may read: the environment of a process often holds secrets.
 fn private(file: &Path) -> std::io::Result<File> {
     File::options().write(true).create(true).truncate(true).mode(0o600).open(file)
+}
+
+/// Whether another process is working on the container.
+pub fn is_locked(dir: &Path) -> bool {
+    File::open(dir)
+        .is_ok_and(|file| matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
 }
 
 /// The configuration kept in a container's directory.
