@@ -30,13 +30,12 @@ impl fmt::Display for OpenProc {
 
 impl Inside for OpenProc {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        const PROC_SUPER_MAGIC: i64 = 0x9fa0;
         let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
         let proc = match mount::detached(c"proc", &[], attributes) {
             Err(Errno::EPERM | Errno::ENOSYS) => fd::open(c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0)?,
             other => other?,
         };
-        if fd::fs_magic(proc.as_fd())? != PROC_SUPER_MAGIC {
+        if fd::fs_magic(proc.as_fd())? != fd::PROC_SUPER_MAGIC {
             return Err(Errno::ENODEV.into());
         }
         init.slots.put(self.0, proc);

@@ -141,18 +141,7 @@ impl Case {
         let place = Place::new();
         std::fs::write(place.bundle().join("config.json"), self.config.to_string()).unwrap();
         let host = host(self.on, &place);
-        let mut request = Request {
-            id: ContainerId::new("c1").unwrap(),
-            bundle: place.bundle(),
-            terminal: None,
-            pid_file: None,
-            pidfd_socket: None,
-            preserve_fds: 0,
-            no_pivot: false,
-            no_new_keyring: false,
-            extra_env: Vec::new(),
-            start: Start::Later,
-        };
+        let mut request = Request::new(ContainerId::new("c1").unwrap(), place.bundle());
         (self.change)(&mut request);
         let text = (|| {
             let config = Config::open(&request.bundle)?;
@@ -589,18 +578,8 @@ fn planning_changes_nothing() {
     std::fs::write(place.bundle().join("config.json"), with(default_config(), resources).to_string()).unwrap();
     let before = everything(&place.0);
     let config = Config::open(&place.bundle()).unwrap();
-    let request = Request {
-        id: ContainerId::new("c1").unwrap(),
-        bundle: place.bundle(),
-        terminal: None,
-        pid_file: Some(place.0.join("pid")),
-        pidfd_socket: None,
-        preserve_fds: 0,
-        no_pivot: false,
-        no_new_keyring: false,
-        extra_env: Vec::new(),
-        start: Start::Later,
-    };
+    let mut request = Request::new(ContainerId::new("c1").unwrap(), place.bundle());
+    request.pid_file = Some(place.0.join("pid"));
     let record = Rc::new(RefCell::new(new_record(&config, &request, &host).unwrap()));
     assert!(plan_create(&config, &record, &place.0.join("state/c1"), &request, &host).unwrap().len() > 20);
     assert_eq!(everything(&place.0), before);

@@ -1,6 +1,5 @@
 //! `exec`.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -14,7 +13,6 @@ use crate::container::id::ContainerId;
 use crate::error::{Result, Why};
 use crate::process::console::Target;
 use crate::spec::{self, Capabilities, Config, ProcessConfig};
-use crate::sys::process::{pidfd_send_signal, wait};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -116,8 +114,7 @@ impl Args {
         let executed = exec(context, &record, &config, &request)?;
         let result = foreground::wait(&executed.child, &signals, executed.terminal, None);
         if result.is_err() {
-            let _ = pidfd_send_signal(executed.child.pidfd.as_fd(), libc::SIGKILL);
-            let _ = wait(executed.child.pidfd.as_fd(), 0);
+            executed.child.end();
         }
         result
     }

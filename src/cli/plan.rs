@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::container::Context;
-use crate::container::create::{Request, Start, new_record, plan_create};
+use crate::container::create::{Request, new_record, plan_create};
 use crate::container::id::ContainerId;
 use crate::error::Result;
 use crate::process::console::Target;
@@ -26,18 +26,8 @@ impl Args {
         let id = ContainerId::new(&self.id)?;
         let config = Config::open(&self.bundle)?;
         let has_terminal = config.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false));
-        let request = Request {
-            id,
-            bundle: self.bundle.clone(),
-            terminal: has_terminal.then_some(Target::Foreground),
-            pid_file: None,
-            pidfd_socket: None,
-            preserve_fds: 0,
-            no_pivot: false,
-            no_new_keyring: false,
-            extra_env: Vec::new(),
-            start: Start::Later,
-        };
+        let mut request = Request::new(id, self.bundle.clone());
+        request.terminal = has_terminal.then_some(Target::Foreground);
         let record = Rc::new(RefCell::new(new_record(&config, &request, &context.host)?));
         let plan = plan_create(&config, &record, &context.store.dir(&request.id), &request, &context.host)?;
         for warning in &config.warnings {

@@ -64,6 +64,24 @@ pub struct Request {
     pub start: Start,
 }
 
+impl Request {
+    /// A `create` without any flag.
+    pub fn new(id: ContainerId, bundle: PathBuf) -> Request {
+        Request {
+            id,
+            bundle,
+            terminal: None,
+            pid_file: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            no_pivot: false,
+            no_new_keyring: false,
+            extra_env: Vec::new(),
+            start: Start::Later,
+        }
+    }
+}
+
 /// A container made.
 pub struct Created {
     /// Its record.

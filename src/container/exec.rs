@@ -5,7 +5,6 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -95,17 +94,8 @@ pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &R
     }
     log.debug_lines(|| plan.to_string());
     let mut runtime = Runtime::default();
-    let result = plan.execute(&mut runtime, Ending::Executed, trace);
-    let child = runtime.take_child();
-    if let Err(error) = result {
-        if let Some(child) = child {
-            // It ends by itself at the latest when the channel closes; this makes sure, and reaps it.
-            let _ = crate::sys::process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-            let _ = crate::sys::process::wait(child.pidfd.as_fd(), 0);
-        }
-        return Err(error);
-    }
-    let child = child.ok_or_else(|| anyhow!("the process has not been made"))?;
+    plan.execute(&mut runtime, Ending::Executed, trace)?;
+    let child = runtime.take_child().ok_or_else(|| anyhow!("the process has not been made"))?;
     Ok(Executed { child, terminal: runtime.terminal.take() })
 }
 

@@ -1,7 +1,5 @@
 //! `run`: create and start in one, in the foreground or detached.
 
-use std::os::fd::AsFd;
-
 use anyhow::anyhow;
 
 use super::create::{Created, Request, create};
@@ -52,8 +50,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
         })
     });
     if result.is_err() {
-        let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(child.pidfd.as_fd(), 0);
+        child.end();
     }
     if !manner.keep {
         remove(context, &request, &created)?;

@@ -27,6 +27,14 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+impl Child {
+    /// Kills and reaps it, whatever it is doing or waiting for, unless that has been done.
+    pub fn end(&self) {
+        let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.pidfd.as_fd(), 0);
+    }
+}
+
 /// What outside steps work on.
 #[derive(Debug, Default)]
 pub struct Runtime {
@@ -38,8 +46,6 @@ pub struct Runtime {
     /// What init's last turn has told the next outside step.
     pub word: u64,
     born_in_cgroup: bool,
-    /// How init died, when it did.
-    pub died: Option<Exit>,
     /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
     /// the lock would outlive a runtime that is killed.
     pub lock: Option<Rc<Flock<File>>>,
@@ -91,9 +97,7 @@ impl Plan {
         if result.is_err()
             && let Some(child) = &runtime.child
         {
-            // Whatever init is doing or waiting for, it ends now, and is reaped unless that has been done.
-            let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-            let _ = process::wait(child.pidfd.as_fd(), 0);
+            child.end();
         }
         result
     }
@@ -110,9 +114,8 @@ impl Plan {
             .context("unable to start container process")
     }
 
-    fn died(&self, begin: usize, runtime: &mut Runtime) -> anyhow::Error {
+    fn died(&self, begin: usize, runtime: &Runtime) -> anyhow::Error {
         let how = runtime.child.as_ref().and_then(|child| process::wait(child.pidfd.as_fd(), 0).ok().flatten());
-        runtime.died = how;
         let words = match how {
             Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
             Some(Exit::Status(status)) => format!("exited with status {status}"),

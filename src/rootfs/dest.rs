@@ -18,15 +18,8 @@ use crate::sys::{self, root};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dest {
     shown: String,
+    /// The same from the root's descriptor: without the leading slash, and `.` for the root itself.
     path: CString,
-    prefixes: Vec<Prefix>,
-}
-
-/// One directory on the way, as a path from the root and as a name in its parent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Prefix {
-    path: CString,
-    name: CString,
 }
 
 impl Dest {
@@ -46,14 +39,9 @@ impl Dest {
                 name => names.push(name),
             }
         }
-        let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"));
-        let mut prefixes = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let path = names.get(..=index).unwrap_or_default().join("/");
-            prefixes.push(Prefix { path: c(path)?, name: c((*name).to_owned())? });
-        }
         let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
-        Ok(Dest { shown: format!("/{}", names.join("/")), path: c(path)?, prefixes })
+        let path = CString::new(path).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"))?;
+        Ok(Dest { shown: format!("/{}", names.join("/")), path })
     }
 
     /// The path as the container sees it.
@@ -61,17 +49,10 @@ impl Dest {
         &self.shown
     }
 
-    /// Whether this is the container's root itself.
-    pub fn is_root(&self) -> bool {
-        self.prefixes.is_empty()
-    }
-
-    /// The last name, and the directory it stands in.
+    /// The last name, and the directory it stands in; `None` for the root itself.
     pub fn split(&self) -> Option<(Dest, CString)> {
-        let (last, prefixes) = self.prefixes.split_last()?;
-        let path = prefixes.last().map_or_else(|| c".".to_owned(), |p| p.path.clone());
-        let shown = format!("/{}", path.to_string_lossy().trim_start_matches('.'));
-        Some((Dest { shown, path, prefixes: prefixes.to_vec() }, last.name.clone()))
+        let (dir, name) = self.shown.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
+        Some((Dest::new("", if dir.is_empty() { "/" } else { dir }).ok()?, CString::new(name).ok()?))
     }
 
     /// Opens what is there with O_PATH; symbolic links resolve inside the container.
@@ -131,6 +112,14 @@ mod tests {
         assert_eq!(dest("/a/../..").as_str(), "/");
         assert!(Dest::new("x", "").is_err());
         assert!(Dest::new("x", "a\0b").is_err());
+    }
+
+    #[test]
+    fn a_destination_is_split_into_its_directory_and_its_name() {
+        let (dir, name) = dest("/dev/net/tun").split().unwrap();
+        assert_eq!((dir.as_str(), name), ("/dev/net", c"tun".to_owned()));
+        assert_eq!(dest("/x").split().unwrap().0, dest("/"));
+        assert!(dest("/").split().is_none());
     }
 
     #[test]

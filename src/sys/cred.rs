@@ -81,11 +81,6 @@ pub fn drop_bounding(capability: u32) -> Result<()> {
     super::process::prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0, 0, 0).map(drop)
 }
 
-/// Whether a capability is in the bounding set. EINVAL: the kernel does not know it.
-pub fn in_bounding(capability: u32) -> Result<bool> {
-    super::process::prctl(libc::PR_CAPBSET_READ, u64::from(capability), 0, 0, 0).map(|ret| ret == 1)
-}
-
 /// Empties the ambient set.
 pub fn clear_ambient() -> Result<()> {
     super::process::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0, 0, 0).map(drop)

@@ -119,7 +119,10 @@ pub fn number(fd: BorrowedFd<'_>) -> i32 {
     fd.as_raw_fd()
 }
 
-/// fstatfs(2)'s file system type, such as `PROC_SUPER_MAGIC`.
+/// The file system type of procfs.
+pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// fstatfs(2)'s file system type, such as [`PROC_SUPER_MAGIC`].
 // The field's type differs between architectures.
 #[allow(clippy::unnecessary_cast)]
 pub fn fs_magic(fd: BorrowedFd<'_>) -> Result<i64> {

@@ -19,8 +19,6 @@ pub enum Last {
     File,
 }
 
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-
 /// Linux follows as many links.
 const MOST_LINKS: u32 = 40;
 
@@ -48,7 +46,7 @@ pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> 
         match target.fill(|room| fd::readlinkat(dir.as_fd(), name.c_str()?, room)) {
             Ok(()) => {
                 // Links of procfs lead to what a process has open, not to where their text says.
-                if fd::fs_magic(dir.as_fd())? == PROC_SUPER_MAGIC {
+                if fd::fs_magic(dir.as_fd())? == fd::PROC_SUPER_MAGIC {
                     return Err(Errno::ELOOP);
                 }
                 links += 1;

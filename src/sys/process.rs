@@ -12,12 +12,6 @@ pub fn prctl(option: i32, a: u64, b: u64, c: u64, d: u64) -> Result<i32> {
     Errno::result(unsafe { libc::prctl(option, a, b, c, d) })
 }
 
-/// The name of this thread, as /proc/PID/comm shows it.
-pub fn set_name(name: &CStr) -> Result<()> {
-    // SAFETY: the kernel reads at most 16 bytes of a C string.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
-}
-
 /// pidfd_open(2).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: takes numbers.
@@ -78,11 +72,6 @@ pub fn wait(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<Exit>> {
     wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, options).map(|found| found.map(|(_, exit)| exit))
 }
 
-/// waitid(2) for a child by pid.
-pub fn wait_pid(pid: i32, options: i32) -> Result<Option<Exit>> {
-    wait_id(libc::P_PID, pid as u32, options).map(|found| found.map(|(_, exit)| exit))
-}
-
 /// waitid(2) for any child: its pid and how it ended.
 pub fn wait_any(options: i32) -> Result<Option<(i32, Exit)>> {
     wait_id(libc::P_ALL, 0, options)
@@ -123,11 +112,6 @@ pub fn set_dumpable(dumpable: u64) -> Result<()> {
 /// PR_SET_NO_NEW_PRIVS.
 pub fn set_no_new_privs() -> Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop)
-}
-
-/// PR_SET_PDEATHSIG: the signal sent when the parent thread dies.
-pub fn set_parent_death_signal(signal: i32) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0, 0, 0).map(drop)
 }
 
 /// A null-terminated array of C strings, made before the clone.
