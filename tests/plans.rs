@@ -543,8 +543,8 @@ fn the_order_of_every_plan_is_safe() {
         order("inside   limiting capabilities", "inside   becoming user");
         order("inside   becoming user", "inside   setting capabilities");
         order("outside  recording that the container is created", "inside   waiting for start");
-        order("inside   waiting for start", "inside   keeping no descriptor");
-        order("inside   keeping no descriptor", "inside   executing");
+        order("inside   keeping no descriptor", "inside   loading the seccomp filter");
+        order("inside   keeping no descriptor", "inside   limiting capabilities");
         for root in ["inside   pivoting the root", "inside   moving the root"] {
             if let Some(changed) = at(&plan, root) {
                 assert!(at_last(&plan, "inside   mounting") < changed, "{}: a mount after {root:?}", case.name);

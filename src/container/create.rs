@@ -326,7 +326,7 @@ pub fn plan_create(
     if let Some(started) = started {
         hooks::plan_inside("startContainer", hooks.start_container().as_deref().unwrap_or_default(), started, plan)?;
     }
-    process::plan_execute(&asked, program, plan);
+    process::plan_execute(program, plan);
     Ok(std::mem::take(plan))
 }
 

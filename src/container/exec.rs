@@ -160,7 +160,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     }
 
     // inside
-    process::plan_execute(&asked, program, plan);
+    process::plan_execute(program, plan);
     Ok(std::mem::take(plan))
 }
 

@@ -155,6 +155,8 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
     if !asked.user_namespace {
         rlimits::plan(limits(process)?, rlimits::By::Init, plan);
     }
+    // Before the filter, which may know nothing of close_range(2). What is opened later closes itself.
+    fds::plan(asked.preserved_fds, plan);
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
     if let Some(filter) = asked.seccomp.as_ref().filter(|_| !no_new_privs) {
         seccomp::load::plan(filter, asked.status, &asked.state, plan);
@@ -178,8 +180,7 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
 }
 
 /// Adds the end.
-pub fn plan_execute(asked: &Asked<'_>, program: Rc<Program>, plan: &mut Plan) {
-    fds::plan(asked.preserved_fds, plan);
+pub fn plan_execute(program: Rc<Program>, plan: &mut Plan) {
     program::plan_execute(program, plan);
 }
 

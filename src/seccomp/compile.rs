@@ -289,7 +289,7 @@ impl Ranges<'_> {
     }
 }
 
-/// A balanced search for the range that the number is in.
+/// A search for the range that the number is in, balanced by weight: a range of many calls is found sooner than a narrow one.
 fn search(ranges: &[(u32, Id)], graph: &mut Graph) -> Id {
     let at_least = |number| Test::new(NUMBER, Comparison::GreaterOrEqual, number);
     match *ranges {
@@ -302,10 +302,33 @@ fn search(ranges: &[(u32, Id)], graph: &mut Graph) -> Id {
         _ => {
             // x32 calls are told apart first, so that they do not cost those of x86_64 a step.
             let x32 = ranges.partition_point(|range| range.0 < X32_BIT);
-            let middle = if x32 > 0 && x32 < ranges.len() { x32 } else { ranges.len() / 2 };
+            let middle = if x32 > 0 && x32 < ranges.len() { x32 } else { middle(ranges) };
             let (low, high) = ranges.split_at(middle);
             let (above, below) = (search(high, graph), search(low, graph));
             graph.decide(at_least(high[0].0), above, below)
         }
     }
+}
+
+/// Where to divide two or more ranges so that both halves weigh about the same. Each range has the same part of its weight
+/// from being there, which keeps the search for a single number short, and the other part from the calls in it, of which the
+/// last range, that nobody calls, has an unknown number.
+fn middle(ranges: &[(u32, Id)]) -> usize {
+    const BEING_THERE: u32 = 8;
+    const MANY: u32 = 64;
+    let weight = |at: usize| {
+        let end = ranges.get(at + 1).map_or(ranges[at].0, |next| next.0);
+        BEING_THERE + (end - ranges[at].0).min(MANY)
+    };
+    let half = (0..ranges.len()).map(weight).sum::<u32>() / 2;
+    let mut low = 0;
+    for at in 0..ranges.len() - 1 {
+        let before = low;
+        low += weight(at);
+        if low >= half {
+            // Whichever of the two places is nearer to the middle, with something on both sides.
+            return if at > 0 && half - before < low - half { at } else { at + 1 };
+        }
+    }
+    ranges.len() - 1
 }
