@@ -36,9 +36,10 @@ class Runtime:
         self.name, self.path = name, path
         self.state = os.path.join(work, f"state-{name}")
         self.errors = os.path.join(work, f"errors-{name}")
-        self.bundle = os.path.join(work, "bundle")
+        self.work = work
         self.pid_file = os.path.join(work, f"pid-{name}")
         self.made = 0
+        self.running = None
 
     def fresh_id(self):
         self.made += 1
@@ -47,26 +48,43 @@ class Runtime:
     def command(self, *words):
         return [self.path, "--root", self.state, *words]
 
-    def run_command(self):
-        if self.name == "floor":
-            return [self.path, "run", os.path.join(self.bundle, "rootfs"), self.fresh_id()]
-        return self.command("run", "--bundle", self.bundle, self.fresh_id())
+    def bundle(self, kind):
+        return os.path.join(self.work, kind)
 
-    def timed(self, argv):
-        """Runs argv to its end and returns the milliseconds it took."""
+    def run_command(self, kind="bundle"):
+        if self.name == "floor":
+            return [self.path, "run", os.path.join(self.bundle(kind), "rootfs"), self.fresh_id()]
+        return self.command("run", "--bundle", self.bundle(kind), self.fresh_id())
+
+    def begin(self, kind="sleeping"):
+        """Starts a container that stays, and returns its name."""
+        name = self.fresh_id()
+        self.timed(self.command("run", "--detach", "--pid-file", self.pid_file, "--bundle", self.bundle(kind), name))
+        return name
+
+    def end(self, name):
+        subprocess.run(self.command("delete", "--force", name), check=False, capture_output=True)
+
+    def spawn(self, argv):
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         ]
-        begin = time.perf_counter_ns()
-        pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
-        _, status, _ = os.wait4(pid, 0)
-        end = time.perf_counter_ns()
+        return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+
+    def must_succeed(self, argv, status):
         if status != 0:
             with open(self.errors, encoding="utf-8", errors="replace") as file:
                 said = file.read().strip()
             raise Failed(f"{' '.join(argv)}: wait status {status:#x}: {said}")
+
+    def timed(self, argv):
+        """Runs argv to its end and returns the milliseconds it took."""
+        begin = time.perf_counter_ns()
+        _, status = os.waitpid(self.spawn(argv), 0)
+        end = time.perf_counter_ns()
+        self.must_succeed(argv, status)
         return (end - begin) / 1e6
 
 
@@ -81,39 +99,138 @@ def case_version(runtime):
     return {"version": runtime.timed([runtime.path, "--version"])}
 
 
+def gone(pidfd, runtime):
+    """Waits for the end of a container, of which this process is the subreaper."""
+    if not select.select([pidfd], [], [], 10)[0]:
+        raise Failed(f"{runtime.name}: the container does not end")
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+
+
+def opened(runtime):
+    with open(runtime.pid_file, encoding="ascii") as file:
+        return os.pidfd_open(int(file.read()))
+
+
 def case_cycle(runtime):
     """As an engine does it: the runtime leaves after create, and this process, as
     subreaper, is told by the kernel when the container's init has ended."""
     name = runtime.fresh_id()
     try:
         create = runtime.timed(
-            runtime.command("create", "--bundle", runtime.bundle, "--pid-file", runtime.pid_file, name)
+            runtime.command("create", "--bundle", runtime.bundle("bundle"), "--pid-file", runtime.pid_file, name)
         )
-        with open(runtime.pid_file, encoding="ascii") as file:
-            pidfd = os.pidfd_open(int(file.read()))
+        pidfd = opened(runtime)
         try:
             start = runtime.timed(runtime.command("start", name))
             begin = time.perf_counter_ns()
-            if not select.select([pidfd], [], [], 10)[0]:
-                raise Failed(f"{runtime.name}: the container does not end")
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            gone(pidfd, runtime)
             end = time.perf_counter_ns()
         finally:
             os.close(pidfd)
         delete = runtime.timed(runtime.command("delete", name))
     except BaseException:
-        subprocess.run(runtime.command("delete", "--force", name), check=False, capture_output=True)
+        runtime.end(name)
         raise
     stop = (end - begin) / 1e6
     return {"cycle": create + start + stop + delete, "create": create, "start": start, "stop": stop, "delete": delete}
 
 
+def case_exec(runtime):
+    """In a container that is there already."""
+    if runtime.running is None:
+        runtime.running = runtime.begin()
+    return {"exec": runtime.timed(runtime.command("exec", runtime.running, "true"))}
+
+
+def case_kill(runtime):
+    name = runtime.begin()
+    try:
+        pidfd = opened(runtime)
+        try:
+            value = runtime.timed(runtime.command("kill", name, "KILL"))
+            gone(pidfd, runtime)
+        finally:
+            os.close(pidfd)
+    finally:
+        runtime.end(name)
+    return {"kill": value}
+
+
+def case_sequence(runtime):
+    """The time of a hundred containers, one after the other."""
+    return {"sequence": sum(runtime.timed(runtime.run_command()) for _ in range(100))}
+
+
+def case_parallel(runtime):
+    """From the start of the first of fifty to the end of the last."""
+    commands = [runtime.run_command() for _ in range(50)]
+    begin = time.perf_counter_ns()
+    pids = {runtime.spawn(argv): argv for argv in commands}
+    ended = {}
+    while len(ended) < len(pids):
+        pid, status = os.wait()
+        if pid in pids:
+            ended[pid] = status
+    end = time.perf_counter_ns()
+    for pid, status in ended.items():
+        runtime.must_succeed(pids[pid], status)
+    return {"parallel": (end - begin) / 1e6}
+
+
+def case_profile(runtime):
+    return {"profile": runtime.timed(runtime.run_command("profile"))}
+
+
+def case_limited(runtime):
+    return {"limited": runtime.timed(runtime.run_command("limited"))}
+
+
 def case_memory(runtime):
-    """The kernel keeps, for waited-for descendants, the largest peak of any one of them."""
+    """The kernel keeps, for waited-for descendants, the largest peak of any one of them, and the sum of their faults."""
     report = runtime.errors + ".time"
-    runtime.timed(["/usr/bin/time", "-f", "%M", "-o", report, *runtime.run_command()])
+    runtime.timed(["/usr/bin/time", "-f", "%M %R", "-o", report, *runtime.run_command()])
     with open(report, encoding="ascii") as file:
-        return {"memory": float(file.read())}
+        memory, faults = file.read().split()
+        return {"memory": float(memory), "page faults": float(faults)}
+
+
+def starts_with(runtime, limit, program):
+    kind = f"smallest-{runtime.name}"
+    write_config(runtime.work, kind, args=[program], memory=limit)
+    for _ in range(3):
+        argv = runtime.run_command(kind)
+        if os.waitpid(runtime.spawn(argv), 0)[1] != 0:
+            runtime.end(argv[-1])
+            return False
+    return True
+
+
+def smallest_limit(runtime, program):
+    low, high = 0, 4096
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if starts_with(runtime, middle * 4096, program) else (middle, high)
+    return high * 4.0
+
+
+def case_smallest(runtime):
+    """The smallest `memory.limit`, to 4 KiB, with which three containers out of three run a program."""
+    return {"smallest": smallest_limit(runtime, "true"), "empty program": smallest_limit(runtime, "nothing")}
+
+
+def case_thousand(runtime):
+    """What one more container costs beside none and beside a thousand others of the same runtime."""
+    names = []
+    measured = lambda: statistics.median(runtime.timed(runtime.run_command()) for _ in range(40))
+    try:
+        few = measured()
+        for _ in range(1000):
+            names.append(runtime.begin())
+        many = measured()
+    finally:
+        for name in names:
+            runtime.end(name)
+    return {"thousand": many, "beside none": few}
 
 
 def case_size(runtime):
@@ -135,17 +252,27 @@ def is_static(path):
 CASES = {
     "run": (case_run, 1.0, "ms", "`run true`", True),
     "cycle": (case_cycle, 0.5, "ms", "create + start + delete", False),
+    "exec": (case_exec, 0.5, "ms", "`exec true`", False),
+    "kill": (case_kill, 0.2, "ms", "`kill`", False),
+    "profile": (case_profile, 0.5, "ms", "`run true` with Docker's seccomp profile", False),
+    "sequence": (case_sequence, 0.02, "ms", "100 × `run true`, in sequence", True),
+    "parallel": (case_parallel, 0.05, "ms", "50 × `run true`, at once", True),
     "version": (case_version, 1.0, "ms", "`--version`", True),
     "memory": (case_memory, 0.1, "KiB", "peak memory of `run true`", True),
     "size": (case_size, 0.0, "KiB", "binary", False),
+    "thousand": (case_thousand, 0.005, "ms", "`run true` beside 1,000 others", False),
+    "limited": (case_limited, 0.5, "ms", "`run true` with a memory limit of 4 MiB", False),
+    "smallest": (case_smallest, 0.02, "KiB", "smallest memory limit for `true`", False),
 }
+# What needs a memory controller, and so the cgroups that the machine has.
+LIMITS = ["limited", "smallest"]
 
 
 def measure(name, runtimes, rounds, pause):
     """Returns {runtime: {column: [values]}}; the first rounds only warm up."""
     function, share, _, _, on_floor = CASES[name]
     rounds = max(1, round(rounds * share))
-    warm_up = min(5, rounds - 1)
+    warm_up = min(5, rounds // 4)
     taking_part = [r for r in runtimes if on_floor or r.name != "floor"]
     values = {r.name: {} for r in taking_part}
     for turn in range(-warm_up, rounds):
@@ -154,6 +281,10 @@ def measure(name, runtimes, rounds, pause):
             for column, value in function(runtime).items():
                 if turn >= 0:
                     values[runtime.name].setdefault(column, []).append(value)
+    for runtime in taking_part:
+        if runtime.running is not None:
+            runtime.end(runtime.running)
+            runtime.running = None
     return values
 
 
@@ -162,7 +293,9 @@ def central(case, values):
     return max(values) if case == "memory" else statistics.median(values)
 
 
-def shown(case, value):
+def shown(case, value, column=None):
+    if column == "page faults":
+        return f"{value:,.0f}"
     return f"{value:.2f} ms" if CASES[case][2] == "ms" else f"{value:,.0f} KiB"
 
 
@@ -177,7 +310,7 @@ def print_report(results, reference):
                 found = columns[column]
                 middle = central(case, found)
                 ratio = f"{middle / base:.2f}x" if base else ""
-                rows.append((label, runtime, shown(case, middle), shown(case, min(found)), ratio, str(len(found))))
+                rows.append((label, runtime, shown(case, middle, column), shown(case, min(found), column), ratio, str(len(found))))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
@@ -200,15 +333,31 @@ def print_markdown(results, runtimes, reference):
         print("| " + " | ".join(cells) + " |")
 
 
-def write_bundle(work):
-    """Turns what `runc spec` wrote into the bundle that all runtimes run."""
-    path = os.path.join(work, "bundle", "config.json")
-    with open(path, encoding="utf-8") as file:
+def write_config(work, kind, args=("true",), seccomp=None, memory=None):
+    """A bundle of the shared root file system with the default spec, changed as asked."""
+    with open(os.path.join(work, "bundle", "spec.json"), encoding="utf-8") as file:
         config = json.load(file)
+    config["root"]["path"] = os.path.join(work, "bundle", "rootfs")
     config["process"]["terminal"] = False
-    config["process"]["args"] = ["true"]
-    with open(path, "w", encoding="utf-8") as file:
+    config["process"]["args"] = list(args)
+    if seccomp is not None:
+        config["linux"]["seccomp"] = seccomp
+    if memory is not None:
+        config["linux"]["resources"]["memory"] = {"limit": memory}
+    os.makedirs(os.path.join(work, kind), exist_ok=True)
+    with open(os.path.join(work, kind, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file)
+
+
+def write_bundles(work):
+    """Turns what `runc spec` wrote into the bundles that all runtimes run."""
+    os.rename(os.path.join(work, "bundle", "config.json"), os.path.join(work, "bundle", "spec.json"))
+    write_config(work, "bundle")
+    write_config(work, "sleeping", args=["sleep", "10000"])
+    write_config(work, "limited", memory=4 << 20)
+    profile = os.path.join(os.path.dirname(__file__), "..", "tests", "seccomp", "docker.json")
+    with open(profile, encoding="utf-8") as file:
+        write_config(work, "profile", seccomp=json.load(file))
 
 
 def remove_leftovers():
@@ -225,9 +374,18 @@ def version_line(runtime):
     return f"{said.splitlines()[0] if said else runtime.name} ({kind})"
 
 
+def read_words(path):
+    """The words of a file that only cgroup v2 has."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
 def main():
     parser = argparse.ArgumentParser(prog="hack/bench")
-    parser.add_argument("case", nargs="?", default="all", choices=[*CASES, "all"])
+    parser.add_argument("case", nargs="?", default="all", choices=[*CASES, "all", "limits"])
     parser.add_argument("--rounds", type=int, default=200, help="rounds of `run`; the others take a share of it")
     parser.add_argument("--only", help="comma-separated names of the runtimes to time")
     parser.add_argument("--pause", type=float, default=0, metavar="MS", help="rest before each measurement")
@@ -244,15 +402,15 @@ def main():
     for name in set(wanted) - {n for n in wanted if given[n]}:
         print(f"bench: {name} is left out: it has no binary (build it, or set {name.upper()})", file=sys.stderr)
     runtimes = [Runtime(n, given[n], args.work) for n in wanted if given[n]]
-    write_bundle(args.work)
+    write_bundles(args.work)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     control = os.path.join(CGROUPS, "cgroup.subtree_control")
-    with open(control, encoding="ascii") as file:
-        enabled = file.read().split()
+    enabled = read_words(control)
+    groups = {"all": [case for case in CASES if case not in LIMITS], "limits": LIMITS}
     results = {}
     try:
-        for case in CASES if args.case == "all" else [args.case]:
+        for case in groups.get(args.case, [args.case]):
             values = measure(case, runtimes, args.rounds, args.pause)
             if values:
                 results[case] = values
@@ -262,9 +420,7 @@ def main():
         sys.exit("bench: interrupted")
     finally:
         remove_leftovers()
-        with open(control, encoding="ascii") as file:
-            added = set(file.read().split()) - set(enabled)
-        for controller in added:
+        for controller in set(read_words(control)) - set(enabled):
             with open(control, "w", encoding="ascii") as file:
                 file.write(f"-{controller}")
         for runtime in runtimes:
