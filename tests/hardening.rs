@@ -120,3 +120,17 @@ fn exec_makes_no_directories() {
     assert!(done.stderr.contains("chdir to cwd (\"/dev/shm/none/x\") set in config.json failed"), "{done:?}");
     assert_ne!(bundle.orlop(&["exec", &id, "ls", "/dev/shm/none"]).code, 0);
 }
+
+#[test]
+fn a_moved_root_leaves_no_procfs_of_the_host_beneath() {
+    need_root!();
+    // The kernel lets a user namespace mount a procfs if another is visible somewhere, unmasked.
+    let bundle = Bundle::writable("mkdir /new; unshare -Urmpf mount -t proc none /new 2>/dev/null || echo refused");
+    bundle.temp();
+    let script = format!(
+        "unshare -m --propagation private sh -c '
+            mkdir ../temp/proc && mount -t proc p ../temp/proc && \"$0\" --root \"$1\" run --no-pivot {}' \"$0\" \"$1\"",
+        bundle.id()
+    );
+    assert_eq!(shell(&bundle, &script).ok(), "refused\n");
+}

@@ -384,3 +384,15 @@ fn a_file_is_bound_where_a_dangling_link_of_the_image_points() {
     bundle.config["mounts"].as_array_mut().unwrap().push(mount);
     assert_eq!(bundle.run().ok(), "nameserver 127.0.0.1\nnameserver 127.0.0.1\n");
 }
+
+#[test]
+fn what_becomes_read_only_is_the_mount_and_not_what_its_name_leads_to_later() {
+    need_root!();
+    let mut bundle = Bundle::writable("touch /mnt/file && umount /mnt && ! touch /mnt/file 2>/dev/null && echo once");
+    let shared = bundle.temp().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    bundle.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    bundle.mount("/mnt", "tmpfs", "tmpfs", &["ro", "rprivate"]);
+    bundle.mount("/mnt", "bind", shared.to_str().unwrap(), &["bind"]);
+    assert_eq!(bundle.run().ok(), "once\n");
+}

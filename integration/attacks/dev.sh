@@ -40,9 +40,12 @@ it_mounts_nothing_where_links_below_dev_lead() {
 it_masks_with_no_other_file_than_dev_null() {
     local target
     for target in /proc/sys/kernel/hostname /etc/motd "$DECOY/file" /nowhere; do
-        bundle null 'echo began; for path in /proc/keys /proc/timer_list; do echo "mask=$(stat -c %F:%t:%T $path)"; done' "$OWN_DEV"
+        # Not on standard output: some runtimes take even that for /dev/null then, and replace it.
+        bundle null 'exec >/result; echo began; for path in /proc/keys /proc/timer_list; do echo "mask=$(stat -c %F:%t:%T $path)"; done' "$OWN_DEV"
         ln -s "$target" "$rootfs/dev/null"
         attack null
+        output=$(cat "$rootfs/result" 2>/dev/null || true)
+        echo "# $output"
         decoys_are_untouched
         ! has_run || equal 2 "$(grep -c '^mask=character special file:1:3$' <<<"$output")"
         rm -rf "$bundle"
@@ -50,42 +53,64 @@ it_masks_with_no_other_file_than_dev_null() {
 }
 
 it_masks_with_no_other_device_than_null() {
-    bundle null-device 'echo began; echo "mask=$(stat -c %t:%T /proc/keys)"' "$OWN_DEV"
+    bundle null-device 'exec >/result; echo began; echo "mask=$(stat -c %t:%T /proc/keys)"' "$OWN_DEV"
     mknod "$rootfs/dev/null" c 1 5
     attack null-device
+    output=$(cat "$rootfs/result" 2>/dev/null || true)
     ! has_run || contains mask=1:3 "$output"
 }
+
+# on_a_terminal NAME : runs a bundle that has a terminal, as `attack` does.
+on_a_terminal() {
+    output=$(on_terminal "timeout -k 1 20 '$WORK/runtime/$(basename "$RUNTIME")' --root '$WORK/state' run --bundle '$bundle' $1" </dev/null || true)
+    echo "# $output"
+    runtime delete --force "$1" >/dev/null 2>&1 || true
+}
+
+# A volume in the place of /dev/pts, and the true one elsewhere.
+# shellcheck disable=SC2016
+OWN_PTS='.process.terminal = true
+    | .mounts |= map(if .destination == "/dev/pts" then .destination = "/real" else . end)
+    | .mounts += [{destination: "/dev/pts", type: "bind", source: ($bundle + "/volume"), options: ["rbind"]},
+                  {destination: "/decoy", type: "bind", source: ($decoy + "/file"), options: ["bind"]}]'
+
+# What the program finds; the terminals' major number is 136.
+FIND_TERMINAL='echo began; echo "terminal=$(stat -L -c %t /proc/self/fd/0):$(stat -c %t:%F /dev/console)"'
+TERMINAL='terminal=88:88:character special file'
 
 # CVE-2025-52565: the terminal was opened once more by its name, and what stood there
 # became /dev/console and the standard descriptors.
 it_takes_no_other_file_for_the_terminal() {
-    bundle pts 'echo began; stat -L -c "fd=%t" /proc/self/fd/0; stat -c "console=%t:%F" /dev/console' '
-        .process.terminal = true
-        | .mounts |= map(if .destination == "/dev/pts" then .destination = "/real" else . end)
-        | .mounts += [{destination: "/dev/pts", type: "bind", source: ($bundle + "/volume"), options: ["rbind"]},
-                      {destination: "/decoy", type: "bind", source: ($decoy + "/file"), options: ["bind"]}]'
+    bundle pts "$FIND_TERMINAL" "$OWN_PTS"
     mkdir "$bundle/volume"
     ln -s /real/ptmx "$bundle/volume/ptmx"
     local n
     for n in $(seq 0 63); do ln -s /decoy "$bundle/volume/$n"; done
-    output=$(on_terminal "timeout -k 1 20 '$WORK/runtime/$(basename "$RUNTIME")' --root '$WORK/state' run --bundle '$bundle' pts" </dev/null || true)
-    echo "# $output"
-    runtime delete --force pts || true
+    on_a_terminal pts
     decoys_are_untouched
-    # The terminals' major number is 136.
-    ! has_run || equal $'fd=88\nconsole=88:character special file' "$(grep -E '^(fd|console)=' <<<"$output")"
+    ! has_run || contains "$TERMINAL" "$output"
+}
+
+it_takes_no_other_file_for_the_terminal_though_it_is_exchanged() {
+    bundle pts-raced "$FIND_TERMINAL" "$OWN_PTS"
+    mkdir "$bundle/volume"
+    ln -s /real/ptmx "$bundle/volume/ptmx"
+    ln -s /real/0 "$bundle/volume/0"
+    ln -s /decoy "$bundle/volume/decoy"
+    exchange "$bundle/volume/0" "$bundle/volume/decoy"
+    local n
+    for n in $(seq 20); do
+        on_a_terminal pts-raced
+        ! has_run || contains "$TERMINAL" "$output"
+    done
+    decoys_are_untouched
 }
 
 it_opens_no_other_file_for_the_terminals_multiplexer() {
-    bundle ptmx 'echo began; stat -L -c "fd=%t" /proc/self/fd/0' '
-        .process.terminal = true | .mounts |= map(select(.destination | startswith("/dev/pts") | not))
-        | .mounts += [{destination: "/dev/pts", type: "bind", source: ($bundle + "/volume"), options: ["rbind"]},
-                      {destination: "/decoy", type: "bind", source: ($decoy + "/file"), options: ["bind"]}]'
+    bundle ptmx "$FIND_TERMINAL" "$OWN_PTS"
     mkdir "$bundle/volume"
     ln -s /decoy "$bundle/volume/ptmx"
-    output=$(on_terminal "timeout -k 1 20 '$WORK/runtime/$(basename "$RUNTIME")' --root '$WORK/state' run --bundle '$bundle' ptmx" </dev/null || true)
-    echo "# $output"
-    runtime delete --force ptmx || true
+    on_a_terminal ptmx
     decoys_are_untouched
-    ! has_run || contains fd=88 "$output"
+    ! has_run || contains "$TERMINAL" "$output"
 }

@@ -129,7 +129,7 @@ it_writes_no_parameter_outside_of_proc_sys() {
 # Without pivot_root the old root stays beneath the new one. A procfs that is left
 # there lets a user namespace of the container mount another, without the masks.
 it_leaves_no_procfs_of_the_old_root() {
-    bundle no-pivot 'echo began; mkdir /new; unshare -Urpf sh -c "mount -t proc none /new && cat /new/keys >/dev/null && echo unmasked"'
+    bundle no-pivot 'echo began; mkdir /new; unshare -Urmpf sh -c "mount -t proc none /new && cat /new/keys >/dev/null && echo unmasked"'
     mkdir -p "$WORK/another-proc"
     mount -t proc none "$WORK/another-proc"
     # shellcheck disable=SC2064

@@ -12,6 +12,23 @@ watcher() {
     export SECRET=word-of-the-caller
 }
 
+# the_spy_is_able : it has to get everything of a runtime that hides nothing, which nsenter is here.
+# Only copies of programs are executed where it sees them, as it overwrites them.
+the_spy_is_able() {
+    local careless=$WORK/careless spy finding
+    mkdir "$careless"
+    cp /usr/bin/nsenter /bin/busybox "$careless/"
+    unshare --mount --pid --fork --kill-child sh -c "mount -t proc none '$WORK/rootfs/proc' &&
+        exec chroot '$WORK/rootfs' /bin/spy '$DECOY/secret' word-of-the-caller 50" >"$careless/output" &
+    spy=$!
+    eventually grep -q watching "$careless/output"
+    SECRET=word-of-the-caller "$careless/nsenter" "--pid=/proc/$(cat "/proc/$spy/task/$spy/children" | tr -d ' ')/ns/pid" \
+        "$careless/busybox" sleep 0.5 7<"$WORK"
+    eventually grep -q overwritten "$careless/output"
+    kill "$spy"
+    for finding in seen root cwd descriptor environment memory binary; do contains "$finding" "$(cat "$careless/output")"; done
+}
+
 # neighbour NAME SCRIPT [FILTER] : a bundle that joins the pid namespace of the watcher named `watcher`.
 neighbour() {
     local pid
@@ -52,7 +69,7 @@ it_shows_nothing_of_itself_while_it_creates_and_starts() {
     local hash n
     hash=$(sha256sum "$WORK/runtime/"*)
     watcher watcher 100
-    for n in $(seq 10); do
+    for n in $(seq 6); do
         neighbour "victim-$n" true
         runtime create --bundle "$bundle" "victim-$n" >/dev/null 2>&1 || true
         sleep 0.05
@@ -75,7 +92,7 @@ it_lets_nobody_overwrite_its_binary_on_create_and_run() {
         ln -s /proc/self/exe "$rootfs/link"
         printf '#!/proc/self/exe\n' >"$rootfs/script"
         chmod +x "$rootfs/script"
-        for n in 1 2 3 4 5; do
+        for n in 1 2 3; do
             runtime run --bundle "$bundle" self || true
             runtime delete --force self 2>/dev/null || true
             runtime create --bundle "$bundle" self >/dev/null 2>&1 || true
@@ -98,7 +115,7 @@ it_lets_nobody_overwrite_its_binary_on_exec() {
     printf '#!/proc/self/exe\n' >"$rootfs/script"
     chmod +x "$rootfs/script"
     for program in /proc/self/exe /link /script; do
-        for n in 1 2 3 4 5; do runtime exec watcher $program --version || true; done
+        for n in 1 2 3; do runtime exec watcher $program --version || true; done
     done
     sleep 0.2
     # Its memory is no secret any more: the binary is now the container's program.

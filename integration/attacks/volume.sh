@@ -1,12 +1,5 @@
 # Volumes that a neighbour changes while the container is being made.
 
-# exchange A B : begins to exchange two names, until the end of the case.
-exchange() {
-    "$WORK/helpers/exchange" "$1" "$2" &
-    # shellcheck disable=SC2064
-    trap "kill $! 2>/dev/null" EXIT
-}
-
 # race NAME ROUNDS CHECK : starts the container until its mounts have met the race in so
 # many rounds (each of its 50 mounts is one), or for 40 seconds.
 race() {

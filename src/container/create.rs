@@ -249,7 +249,7 @@ pub fn plan_create(
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
-    let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
+    let mut rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::anyhow;
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use super::mount::{Entry, clone_tree, set_read_only};
 use crate::error::Result;
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount};
+use crate::sys::mount::{MountAttr, detached, mount, mount_setattr, move_mount};
 
 /// Where the container's cgroups are on the host.
 #[derive(Debug, Clone, Default)]
@@ -53,29 +53,35 @@ pub fn plan(
     if let Some(path) = &hierarchies.unified {
         let first = MountUnified { dest: dest.clone(), flags, rootfs };
         let attributes = entry.options.attributes();
-        let second = BindCgroup { path: path.clone(), dest, attributes, rootfs };
+        let below = Below { shown: dest.clone(), dest, dir: rootfs };
+        let second = BindCgroup { path: path.clone(), below, attributes };
         // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
         plan.inside(Either { first, second, on: &[Errno::EPERM, Errno::EBUSY] });
         return Ok(());
     }
-    plan.inside(MountCgroupDirectory { dest: dest.clone(), flags: flags & !libc::MS_RDONLY, rootfs });
+    let mut attributes = entry.options.attributes().set & !libc::MOUNT_ATTR_RDONLY;
+    // What mount(2) takes for no word at all is a word here.
+    attributes |= libc::MOUNT_ATTR_RELATIME;
+    let dir = plan.slot();
+    plan.inside(MountDirectory { dest: dest.clone(), attributes, dir, rootfs });
     let c = |text: &str| CString::new(text).map_err(|_| anyhow!("a cgroup hierarchy has a NUL byte in its name"));
     for v1 in &hierarchies.v1 {
-        let below = Dest::new("mounts", &format!("{}/{}", dest.as_str(), v1.name))?;
+        let shown = Dest::new("mounts", &format!("{}/{}", dest.as_str(), v1.name))?;
+        let below = Below { dest: Dest::new("mounts", &v1.name)?, shown, dir };
         if own_namespace {
-            plan.inside(MountHierarchy { data: c(&v1.data)?, dest: below, flags, rootfs });
+            plan.inside(MountHierarchy { data: c(&v1.data)?, below, flags });
         } else {
-            plan.inside(BindCgroup { path: c(&v1.path)?, dest: below, attributes: entry.options.attributes(), rootfs });
+            plan.inside(BindCgroup { path: c(&v1.path)?, below, attributes: entry.options.attributes() });
         }
         // Programs look for each controller by its own name.
         let names: Vec<_> = v1.name.split(',').collect();
         if names.len() > 1 {
             let links = names.iter().map(|name| c(name)).collect::<Result<Vec<_>>>()?;
-            plan.inside(LinkControllers { target: c(&v1.name)?, links, dest: dest.clone(), rootfs });
+            plan.inside(LinkControllers { target: c(&v1.name)?, links, dir });
         }
     }
     if entry.options.is_read_only() {
-        plan.inside(ReadOnlyDirectory { dest, rootfs });
+        plan.inside(ReadOnlyDirectory { dest, dir });
     }
     Ok(())
 }
@@ -100,42 +106,58 @@ impl Inside for MountUnified {
     }
 }
 
-struct MountCgroupDirectory {
+/// A place below a directory that is open, and its name for messages.
+struct Below {
     dest: Dest,
-    flags: u64,
+    shown: Dest,
+    dir: Slot,
+}
+
+impl Below {
+    fn make(&self, init: &Init<'_>) -> std::result::Result<OwnedFd, Fault> {
+        Ok(self.dest.make_dir(init.slots.get(self.dir)?, 0o755)?)
+    }
+}
+
+struct MountDirectory {
+    dest: Dest,
+    attributes: u64,
+    /// For what is mounted and made in it, which so cannot get anywhere else.
+    dir: Slot,
     rootfs: Slot,
 }
 
-impl fmt::Display for MountCgroupDirectory {
+impl fmt::Display for MountDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mounting a directory of cgroup hierarchies to rootfs at {}", self.dest)
     }
 }
 
-impl Inside for MountCgroupDirectory {
+impl Inside for MountDirectory {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
-        fd::fchdir(dest.as_fd())?;
-        Ok(mount(Some(c"tmpfs"), c".", Some(c"tmpfs"), self.flags, Some(c"mode=755"))?)
+        let mounted = detached(c"tmpfs", &[(c"source", c"tmpfs"), (c"mode", c"755")], self.attributes)?;
+        move_mount(mounted.as_fd(), dest.as_fd())?;
+        init.slots.put(self.dir, mounted);
+        Ok(())
     }
 }
 
 struct MountHierarchy {
     data: CString,
-    dest: Dest,
+    below: Below,
     flags: u64,
-    rootfs: Slot,
 }
 
 impl fmt::Display for MountHierarchy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mounting \"cgroup\" ({}) to rootfs at {}", self.data.to_string_lossy(), self.dest)
+        write!(f, "mounting \"cgroup\" ({}) to rootfs at {}", self.data.to_string_lossy(), self.below.shown)
     }
 }
 
 impl Inside for MountHierarchy {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        let dest = self.below.make(init)?;
         fd::fchdir(dest.as_fd())?;
         Ok(mount(Some(c"cgroup"), c".", Some(c"cgroup"), self.flags, Some(&self.data))?)
     }
@@ -143,21 +165,20 @@ impl Inside for MountHierarchy {
 
 struct BindCgroup {
     path: CString,
-    dest: Dest,
+    below: Below,
     attributes: MountAttr,
-    rootfs: Slot,
 }
 
 impl fmt::Display for BindCgroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mounting {:?} to rootfs at {}", self.path, self.dest)
+        write!(f, "mounting {:?} to rootfs at {}", self.path, self.below.shown)
     }
 }
 
 impl Inside for BindCgroup {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let tree = clone_tree(fd::cwd(), &self.path, true)?;
-        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        let dest = self.below.make(init)?;
         match mount_setattr(tree.as_fd(), self.attributes, libc::AT_RECURSIVE, None) {
             Err(Errno::ENOSYS) if self.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 => {
                 move_mount(tree.as_fd(), dest.as_fd())?;
@@ -172,8 +193,7 @@ impl Inside for BindCgroup {
 struct LinkControllers {
     target: CString,
     links: Vec<CString>,
-    dest: Dest,
-    rootfs: Slot,
+    dir: Slot,
 }
 
 impl fmt::Display for LinkControllers {
@@ -184,9 +204,9 @@ impl fmt::Display for LinkControllers {
 
 impl Inside for LinkControllers {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let dir = self.dest.open(init.slots.get(self.rootfs)?)?;
+        let dir = init.slots.get(self.dir)?;
         for link in &self.links {
-            match fd::symlinkat(&self.target, dir.as_fd(), link) {
+            match fd::symlinkat(&self.target, dir, link) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -197,7 +217,7 @@ impl Inside for LinkControllers {
 
 struct ReadOnlyDirectory {
     dest: Dest,
-    rootfs: Slot,
+    dir: Slot,
 }
 
 impl fmt::Display for ReadOnlyDirectory {
@@ -208,7 +228,6 @@ impl fmt::Display for ReadOnlyDirectory {
 
 impl Inside for ReadOnlyDirectory {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let mounted = self.dest.open(init.slots.get(self.rootfs)?)?;
-        Ok(set_read_only(mounted.as_fd())?)
+        Ok(set_read_only(init.slots.get(self.dir)?)?)
     }
 }

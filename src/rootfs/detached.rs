@@ -1,5 +1,6 @@
-//! File systems that are worked on before anybody sees them: a tmpfs that gets a copy of what it hides, and
-//! new file systems with mapped ids, which the kernel allows only while a mount is attached nowhere.
+//! File systems that are worked on, through the descriptor that fsmount(2) gives: a tmpfs that gets a copy of
+//! what it hides; new file systems with mapped ids, which the kernel allows only while a mount is attached
+//! nowhere; and those whose propagation or recursive options are set, or which become read-only later.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -11,9 +12,9 @@ use nix::errno::Errno;
 use super::copyup::{self, Failed};
 use super::dest::Dest;
 use super::idmap::{self, Mapping};
-use super::mount::{After, Entry, PART_DEST, PART_OTHER, explain_option};
+use super::mount::{After, Entry, PART_OTHER, explain_link, explain_option, open_dest};
 use crate::error::{Result, errno_text};
-use crate::plan::{Fault, Init, Inside, Plan, Slot};
+use crate::plan::{Fault, Init, Inside, Slot};
 use crate::sys::mount::{fsconfig_create, fsconfig_set, fsmount, fsopen, move_mount};
 use crate::sys::{self, fd};
 
@@ -32,11 +33,28 @@ const OF_FILE_SYSTEM: [(u64, &CStr); 5] = [
     (libc::MS_LAZYTIME, c"lazytime"),
 ];
 
-/// Adds the step for one new file system; `flags` are those of the entry that do not wait for later.
+/// Whether the options can be given one by one: a value has at most 255 bytes there, and only mount(2) leaves
+/// quotes and escaped commas to the file system.
+pub fn takes(entry: &Entry<'_>) -> bool {
+    let data = &entry.options.data;
+    entry.options.flags & libc::MS_I_VERSION == 0
+        && entry.source.as_bytes().len() < 256
+        && !data.contains(['\\', '"'])
+        && data.split(',').all(|word| word.len() < 256)
+}
+
+/// The step for one new file system; `flags` are those of the entry that do not wait for later, and the mount
+/// goes into the slot `kept`.
 ///
 /// # Errors
 /// Options with NUL bytes.
-pub fn plan(entry: &Entry<'_>, flags: u64, mapping: Option<Mapping>, rootfs: Slot, plan: &mut Plan) -> Result<()> {
+pub fn step(
+    entry: &Entry<'_>,
+    flags: u64,
+    mapping: Option<Mapping>,
+    kept: Option<Slot>,
+    rootfs: Slot,
+) -> Result<MountDetached> {
     let c = |text: &str| CString::new(text).map_err(|_| anyhow!("config.json: {} contains a NUL byte", entry.json));
     let mut options = vec![(c"source".to_owned(), Some(entry.source.clone()))];
     for (flag, name) in OF_FILE_SYSTEM {
@@ -56,7 +74,7 @@ pub fn plan(entry: &Entry<'_>, flags: u64, mapping: Option<Mapping>, rootfs: Slo
     if flags & libc::MS_RDONLY == 0 {
         attributes &= !libc::MOUNT_ATTR_RDONLY;
     }
-    plan.inside(MountDetached {
+    Ok(MountDetached {
         source: entry.source.clone(),
         fstype: c(&entry.fstype)?,
         dest: entry.dest.clone(),
@@ -68,12 +86,13 @@ pub fn plan(entry: &Entry<'_>, flags: u64, mapping: Option<Mapping>, rootfs: Slo
         mapping,
         after: After::of(&entry.options),
         unmapped: entry.unmapped.clone(),
+        kept,
         rootfs,
-    });
-    Ok(())
+    })
 }
 
-struct MountDetached {
+/// A new file system, made detached and then attached.
+pub struct MountDetached {
     source: CString,
     fstype: CString,
     dest: Dest,
@@ -85,6 +104,7 @@ struct MountDetached {
     mapping: Option<Mapping>,
     after: After,
     unmapped: Option<String>,
+    kept: Option<Slot>,
     rootfs: Slot,
 }
 
@@ -136,7 +156,7 @@ impl Inside for MountDetached {
         // A directory that was there gives the tmpfs its mode; one that is made for it does not.
         let existing = self.dest.open(rootfs).ok().filter(|_| self.takes_mode);
         let mode = existing.map(|dir| fd::stat(dir.as_fd())).transpose()?.map(|stat| stat.st_mode & 0o7777);
-        let dest = self.dest.make_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST))?;
+        let dest = open_dest(&self.fstype, &self.dest, rootfs)?;
         let mount = self.make(mode)?;
         if self.copies_up {
             self.copy_up(dest.as_fd(), mount.as_fd())?;
@@ -144,8 +164,13 @@ impl Inside for MountDetached {
         if let Some(mapping) = self.mapping {
             mapping.apply(mount.as_fd(), &init.slots).map_err(Fault::at(PART_IDMAP))?;
         }
+        move_mount(mount.as_fd(), dest.as_fd())?;
+        // Now, as before Linux 5.12 the propagation of attached mounts only can be changed.
         self.after.apply(mount.as_fd())?;
-        Ok(move_mount(mount.as_fd(), dest.as_fd())?)
+        if let Some(slot) = self.kept {
+            init.slots.put(slot, mount);
+        }
+        Ok(())
     }
 
     fn explain(&self, fault: Fault) -> String {
@@ -161,7 +186,7 @@ impl Inside for MountDetached {
                 let value = value.map(|value| format!("={}", value.to_string_lossy())).unwrap_or_default();
                 format!("option \"{key}{value}\": {}", explain_option(Fault::from(errno), self.unmapped.as_deref()))
             }
-            _ => explain_option(fault, self.unmapped.as_deref()),
+            _ => explain_link(&self.fstype, fault).unwrap_or_else(|| explain_option(fault, self.unmapped.as_deref())),
         }
     }
 }

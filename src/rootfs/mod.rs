@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use crate::error::Result;
 use crate::plan::{Plan, Slot};
 
+pub mod beneath;
 pub mod cgroup;
 pub mod copyup;
 pub mod dest;
@@ -41,6 +42,7 @@ pub struct Rootfs<'a> {
     input: Input,
     spec: &'a Spec,
     entries: Vec<mount::Entry<'a>>,
+    read_only_later: Vec<mount::ReadOnlyLater>,
     propagation: u64,
 }
 
@@ -54,7 +56,7 @@ impl<'a> Rootfs<'a> {
         let entries =
             mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-        Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries })
+        Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries, read_only_later: Vec::new() })
     }
 
     /// The descriptor of the root.
@@ -78,7 +80,7 @@ impl<'a> Rootfs<'a> {
     ///
     /// # Errors
     /// As [`Rootfs::read`].
-    pub fn plan_mounts(&self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
+    pub fn plan_mounts(&mut self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
         let setting = &self.input.setting;
         let mut maps = idmap::Namespaces::default();
         self.plan_root(plan)?;
@@ -93,7 +95,7 @@ impl<'a> Rootfs<'a> {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
                 cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
             } else {
-                mount::plan(entry, setting, &mut maps, plan)?;
+                self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }
         }
         if !self.dev_is_bound() {
@@ -115,7 +117,8 @@ impl<'a> Rootfs<'a> {
 
     /// Adds the change of root.
     pub fn plan_change(&self, plan: &mut Plan) {
-        pivot::plan_change(self.propagation, self.input.change, self.slot(), plan);
+        let input = &self.input;
+        pivot::plan_change(self.propagation, input.change, &input.path, self.slot(), plan);
     }
 
     /// Adds what makes the finished root read-only where asked, and masks paths.
@@ -123,8 +126,8 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_finish(&self, plan: &mut Plan) -> Result<()> {
-        for entry in &self.entries {
-            mount::plan_read_only(entry, &self.input.setting, plan);
+        for later in &self.read_only_later {
+            mount::plan_read_only(later, plan);
         }
         if self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
             pivot::plan_read_only(self.slot(), plan);

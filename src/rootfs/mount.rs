@@ -1,10 +1,11 @@
 //! The mounts of config.json, in the order in which they are listed: config.md#mounts (runtime-spec v1.3.0).
 //!
-//! A new file system is mounted with mount(2) on `.`, after fchdir to the opened destination. A bind
-//! is a detached clone (open_tree), given its attributes, and attached with move_mount: at no
-//! moment is it visible without them.
+//! A new file system is mounted with mount(2) on `.`, after fchdir to the opened destination; where more
+//! is done to it afterwards, it is made detached (fsopen, fsmount), which leaves a descriptor of the mount
+//! itself. A bind is a detached clone (open_tree), given its attributes, and attached with move_mount: at
+//! no moment is it visible without them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -123,24 +124,40 @@ pub struct Setting {
     pub bundle: std::path::PathBuf,
 }
 
+/// A mount that becomes read-only when nothing is written below it any more.
+#[derive(Debug, Clone)]
+pub struct ReadOnlyLater {
+    dest: Dest,
+    mounted: Slot,
+}
+
 /// Adds the steps for one bind mount or one new file system (cgroup mounts are planned elsewhere).
 ///
 /// # Errors
 /// Values that cannot be passed to the kernel.
-pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, plan: &mut Plan) -> Result<()> {
+pub fn plan(
+    entry: &Entry<'_>,
+    setting: &Setting,
+    maps: &mut idmap::Namespaces,
+    plan: &mut Plan,
+) -> Result<Option<ReadOnlyLater>> {
     let mapping = entry.idmap.as_ref().map(|asked| maps.mapping(asked, plan));
     if entry.is_bind() {
         let recursive = entry.options.is_recursive_bind() || !entry.options.is_bind();
         let bind = bind(entry, entry.source.clone(), recursive, mapping, setting, plan)?;
         plan.inside(bind);
-        return Ok(());
+        return Ok(None);
     }
     let mut flags = entry.options.flags;
+    let mut kept = None;
     if is_read_only_later(entry) {
+        kept = entry.options.is_read_only().then(|| plan.slot());
         flags &= !libc::MS_RDONLY;
     }
+    let later = kept.map(|mounted| ReadOnlyLater { dest: entry.dest.clone(), mounted });
     if entry.options.copy_up || mapping.is_some() {
-        return detached::plan(entry, flags, mapping, setting.rootfs, plan);
+        plan.inside(detached::step(entry, flags, mapping, kept, setting.rootfs)?);
+        return Ok(later);
     }
     let c = |text: String| CString::new(text).map_err(|_| anyhow!("config.json: {} contains a NUL byte", entry.json));
     let step = MountFs {
@@ -151,9 +168,14 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, 
         data: (!entry.options.data.is_empty()).then(|| c(entry.options.data.clone())).transpose()?,
         after: After::of(&entry.options),
         unmapped: entry.unmapped.clone(),
+        kept,
         rootfs: setting.rootfs,
     };
-    if entry.fstype == "sysfs" && setting.user_namespace {
+    if step.is_worked_on() && detached::takes(entry) {
+        let first = detached::step(entry, flags, None, kept, setting.rootfs)?;
+        // For filters of an outer container that are older than fsopen(2).
+        plan.inside(Either { first, second: step, on: &[Errno::ENOSYS] });
+    } else if entry.fstype == "sysfs" && setting.user_namespace {
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
         let mut bind = bind(entry, c"/sys".to_owned(), true, None, setting, plan)?;
         bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
@@ -161,14 +183,12 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, 
     } else {
         plan.inside(step);
     }
-    Ok(())
+    Ok(later)
 }
 
 /// Adds what must wait until nothing is written below a tmpfs or /dev any more: read-only.
-pub fn plan_read_only(entry: &Entry<'_>, setting: &Setting, plan: &mut Plan) {
-    if is_read_only_later(entry) && !entry.is_bind() && entry.options.is_read_only() {
-        plan.inside(SetReadOnly { dest: entry.dest.clone(), rootfs: setting.rootfs });
-    }
+pub fn plan_read_only(later: &ReadOnlyLater, plan: &mut Plan) {
+    plan.inside(SetReadOnly(later.clone()));
 }
 
 /// More may be mounted and made below these.
@@ -273,6 +293,7 @@ struct MountFs {
     data: Option<CString>,
     after: After,
     unmapped: Option<String>,
+    kept: Option<Slot>,
     rootfs: Slot,
 }
 
@@ -282,18 +303,41 @@ impl fmt::Display for MountFs {
     }
 }
 
+/// Opens the place for a new file system.
+///
+/// procfs and sysfs behind a symbolic link would put the masks elsewhere (CVE-2019-19921, CVE-2023-27561).
+pub(super) fn open_dest(fstype: &CStr, dest: &Dest, rootfs: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Fault> {
+    if !matches!(fstype.to_bytes(), b"proc" | b"sysfs") {
+        return dest.make_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST));
+    }
+    match dest.open_without_links(rootfs) {
+        Err(Errno::ENOENT) => {}
+        other => return other.map_err(Fault::at(PART_DEST)),
+    }
+    dest.make_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST))?;
+    dest.open_without_links(rootfs).map_err(Fault::at(PART_DEST))
+}
+
+/// What to say of a fault of [`open_dest`], if it was a link.
+pub(super) fn explain_link(fstype: &CStr, fault: Fault) -> Option<String> {
+    let is_link = fault.detail == PART_DEST && fault.errno == Errno::ELOOP;
+    is_link.then(|| format!("filesystem {fstype:?} must be mounted on ordinary directory"))
+}
+
 impl MountFs {
-    /// procfs and sysfs behind a symbolic link would put the masks elsewhere (CVE-2019-19921, CVE-2023-27561).
-    fn open_dest(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        if matches!(self.fstype.to_bytes(), b"proc" | b"sysfs") {
-            match self.dest.open_without_links(rootfs) {
-                Err(Errno::ENOENT) => {}
-                other => return other,
-            }
-            self.dest.make_dir(rootfs, 0o755)?;
-            return self.dest.open_without_links(rootfs);
+    /// Whether the mount is needed again once it is there.
+    fn is_worked_on(&self) -> bool {
+        self.kept.is_some() || !self.after.is_nothing()
+    }
+
+    /// Opens what has just been mounted over `covered`. mount(2) gives no descriptor, so the name is resolved
+    /// again, and refused when it does not lead to another file system than before.
+    fn open_mounted(&self, covered: BorrowedFd<'_>, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        let mounted = self.dest.open(rootfs)?;
+        if fd::stat(mounted.as_fd())?.st_dev == fd::stat(covered)?.st_dev {
+            return Err(Errno::ESTALE);
         }
-        self.dest.make_dir(rootfs, 0o755)
+        Ok(mounted)
     }
 }
 
@@ -307,7 +351,7 @@ impl Inside for MountFs {
                 mode = Some(fd::stat(existing.as_fd())?.st_mode & 0o7777);
             }
         }
-        let dest = self.open_dest(rootfs).map_err(Fault::at(PART_DEST))?;
+        let dest = open_dest(&self.fstype, &self.dest, rootfs)?;
         fd::fchdir(dest.as_fd()).map_err(Fault::at(PART_DEST))?;
         let mut buffer = [0u8; 4096];
         let data = match mode {
@@ -315,18 +359,18 @@ impl Inside for MountFs {
             None => self.data.as_deref(),
         };
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
-        if !self.after.is_nothing() {
-            let mounted = self.dest.open(rootfs)?;
+        if self.is_worked_on() {
+            let mounted = self.open_mounted(dest.as_fd(), rootfs)?;
             self.after.apply(mounted.as_fd())?;
+            if let Some(slot) = self.kept {
+                init.slots.put(slot, mounted);
+            }
         }
         Ok(())
     }
 
     fn explain(&self, fault: Fault) -> String {
-        if fault.detail == PART_DEST && fault.errno == Errno::ELOOP {
-            return format!("filesystem {:?} must be mounted on ordinary directory", self.fstype);
-        }
-        explain_option(fault, self.unmapped.as_deref())
+        explain_link(&self.fstype, fault).unwrap_or_else(|| explain_option(fault, self.unmapped.as_deref()))
     }
 }
 
@@ -483,21 +527,17 @@ pub fn set_read_only(mounted: BorrowedFd<'_>) -> sys::Result<()> {
     }
 }
 
-struct SetReadOnly {
-    dest: Dest,
-    rootfs: Slot,
-}
+struct SetReadOnly(ReadOnlyLater);
 
 impl fmt::Display for SetReadOnly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "making {} read-only", self.dest)
+        write!(f, "making {} read-only", self.0.dest)
     }
 }
 
 impl Inside for SetReadOnly {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let mounted = self.dest.open(init.slots.get(self.rootfs)?)?;
-        Ok(set_read_only(mounted.as_fd())?)
+        Ok(set_read_only(init.slots.get(self.0.mounted)?)?)
     }
 }
 

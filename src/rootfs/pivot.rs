@@ -1,18 +1,20 @@
-//! The root itself: propagation, the bind of the rootfs, pivot_root(2) and its two substitutes.
+//! The root itself: propagation, the bind of the rootfs, pivot_root(2) and chroot(2) in its place.
 //!
 //! config.md#root, config-linux.md#rootfs-mount-propagation (runtime-spec v1.3.0).
 
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
+use super::beneath;
 use super::mount::{clone_tree, set_read_only};
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{mount, move_mount_to, pivot_root, umount2};
+use crate::sys::mount::{mount, move_mount, pivot_root, umount2};
 use crate::sys::{fd, root};
 
 /// How the container's root becomes `/`.
@@ -63,10 +65,10 @@ fn early(flags: u64) -> u64 {
 }
 
 /// Adds the change of root.
-pub fn plan_change(flags: u64, change: Change, slot: Slot, plan: &mut Plan) {
+pub fn plan_change(flags: u64, change: Change, rootfs: &Path, slot: Slot, plan: &mut Plan) {
     match change {
         Change::Pivot => plan.inside(PivotRoot(slot)),
-        Change::Move => plan.inside(MoveRoot(slot)),
+        Change::Move => beneath::plan(rootfs, slot, plan),
         Change::Chroot => plan.inside(Chroot(slot)),
     }
     if change != Change::Chroot && flags != early(flags) {
@@ -122,8 +124,9 @@ impl fmt::Display for BindRoot {
 
 impl Inside for BindRoot {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let tree = clone_tree(fd::cwd(), &self.rootfs, true)?;
-        move_mount_to(tree.as_fd(), &self.rootfs)?;
+        let place = fd::open(&self.rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let tree = clone_tree(place.as_fd(), c"", true)?;
+        move_mount(tree.as_fd(), place.as_fd())?;
         init.slots.put(self.slot, tree);
         Ok(())
     }
@@ -180,30 +183,6 @@ fn make_parent_private() -> std::result::Result<(), Fault> {
         // The directory above is no mount point of its own: make everything private.
         Err(Errno::EINVAL) => Ok(mount(None, c"/", None, libc::MS_PRIVATE | libc::MS_REC, None)?),
         other => Ok(other?),
-    }
-}
-
-struct MoveRoot(Slot);
-
-impl fmt::Display for MoveRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("moving the root (no pivot_root)")
-    }
-}
-
-impl Inside for MoveRoot {
-    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        // Without pivot_root the old root stays beneath; its proc and sysfs would be reachable unmasked.
-        for covered in [c"/proc", c"/sys"] {
-            match umount2(covered, libc::MNT_DETACH) {
-                Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        fd::fchdir(init.slots.get(self.0)?)?;
-        mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
-        fd::chroot(c".")?;
-        Ok(fd::chdir(c"/")?)
     }
 }
 

@@ -56,16 +56,6 @@ pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
-/// move_mount(2) onto a path of the caller's namespace.
-pub fn move_mount_to(from: BorrowedFd<'_>, path: &CStr) -> Result<()> {
-    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
-    // SAFETY: the path is a C string that outlives the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_move_mount, from.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), flags)
-    })
-    .map(drop)
-}
-
 const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
