@@ -74,9 +74,10 @@ OWN_PTS='.process.terminal = true
     | .mounts += [{destination: "/dev/pts", type: "bind", source: ($bundle + "/volume"), options: ["rbind"]},
                   {destination: "/decoy", type: "bind", source: ($decoy + "/file"), options: ["bind"]}]'
 
-# What the program finds; the terminals' major number is 136.
+# What the program finds; the terminals' major number is 136. A link that was mounted as a
+# link leads nowhere but in the container, and is let pass.
 FIND_TERMINAL='echo began; echo "terminal=$(stat -L -c %t /proc/self/fd/0):$(stat -c %t:%F /dev/console)"'
-TERMINAL='terminal=88:88:character special file'
+TERMINAL='terminal=88:(88:character special file|0:symbolic link)'
 
 # CVE-2025-52565: the terminal was opened once more by its name, and what stood there
 # became /dev/console and the standard descriptors.
@@ -88,7 +89,7 @@ it_takes_no_other_file_for_the_terminal() {
     for n in $(seq 0 63); do ln -s /decoy "$bundle/volume/$n"; done
     on_a_terminal pts
     decoys_are_untouched
-    ! has_run || contains "$TERMINAL" "$output"
+    ! has_run || matches "$TERMINAL" "$output"
 }
 
 it_takes_no_other_file_for_the_terminal_though_it_is_exchanged() {
@@ -101,7 +102,7 @@ it_takes_no_other_file_for_the_terminal_though_it_is_exchanged() {
     local n
     for n in $(seq 20); do
         on_a_terminal pts-raced
-        ! has_run || contains "$TERMINAL" "$output"
+        ! has_run || matches "$TERMINAL" "$output"
     done
     decoys_are_untouched
 }
@@ -112,5 +113,5 @@ it_opens_no_other_file_for_the_terminals_multiplexer() {
     ln -s /decoy "$bundle/volume/ptmx"
     on_a_terminal ptmx
     decoys_are_untouched
-    ! has_run || contains "$TERMINAL" "$output"
+    ! has_run || matches "$TERMINAL" "$output"
 }

@@ -228,6 +228,8 @@ impl fmt::Display for ReadOnlyDirectory {
 
 impl Inside for ReadOnlyDirectory {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        Ok(set_read_only(init.slots.get(self.dir)?)?)
+        // The last that is done there: a working directory through /proc/self/fd shall not find it.
+        let mounted = init.slots.take(self.dir).ok_or(Errno::EBADF)?;
+        Ok(set_read_only(mounted.as_fd())?)
     }
 }

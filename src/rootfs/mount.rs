@@ -537,7 +537,8 @@ impl fmt::Display for SetReadOnly {
 
 impl Inside for SetReadOnly {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        Ok(set_read_only(init.slots.get(self.0.mounted)?)?)
+        let mounted = init.slots.take(self.0.mounted).ok_or(Errno::EBADF)?;
+        Ok(set_read_only(mounted.as_fd())?)
     }
 }
 
