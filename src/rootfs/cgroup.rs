@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use nix::errno::Errno;
 
 use super::dest::Dest;
-use super::mount::{Entry, clone_tree, set_read_only};
+use super::mount::{Entry, clone_tree, open_mounted, set_read_only};
 use crate::error::Result;
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
@@ -59,11 +59,9 @@ pub fn plan(
         plan.inside(Either { first, second, on: &[Errno::EPERM, Errno::EBUSY] });
         return Ok(());
     }
-    let mut attributes = entry.options.attributes().set & !libc::MOUNT_ATTR_RDONLY;
-    // What mount(2) takes for no word at all is a word here.
-    attributes |= libc::MOUNT_ATTR_RELATIME;
+    let attributes = entry.options.attributes().set & !libc::MOUNT_ATTR_RDONLY;
     let dir = plan.slot();
-    plan.inside(MountDirectory { dest: dest.clone(), attributes, dir, rootfs });
+    plan.inside(MountDirectory { dest: dest.clone(), attributes, flags: flags & !libc::MS_RDONLY, dir, rootfs });
     let c = |text: &str| CString::new(text).map_err(|_| anyhow!("a cgroup hierarchy has a NUL byte in its name"));
     for v1 in &hierarchies.v1 {
         let shown = Dest::new("mounts", &format!("{}/{}", dest.as_str(), v1.name))?;
@@ -122,6 +120,8 @@ impl Below {
 struct MountDirectory {
     dest: Dest,
     attributes: u64,
+    /// The same for mount(2).
+    flags: u64,
     /// For what is mounted and made in it, which so cannot get anywhere else.
     dir: Slot,
     rootfs: Slot,
@@ -135,9 +135,21 @@ impl fmt::Display for MountDirectory {
 
 impl Inside for MountDirectory {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
-        let mounted = detached(c"tmpfs", &[(c"source", c"tmpfs"), (c"mode", c"755")], self.attributes)?;
-        move_mount(mounted.as_fd(), dest.as_fd())?;
+        let rootfs = init.slots.get(self.rootfs)?;
+        let dest = self.dest.make_dir(rootfs, 0o755)?;
+        let mounted = match detached(c"tmpfs", &[(c"source", c"tmpfs"), (c"mode", c"755")], self.attributes) {
+            // For filters of an outer container that are older than fsopen(2).
+            Err(Errno::ENOSYS) => {
+                fd::fchdir(dest.as_fd())?;
+                mount(Some(c"tmpfs"), c".", Some(c"tmpfs"), self.flags, Some(c"mode=755"))?;
+                open_mounted(&self.dest, dest.as_fd(), rootfs)?
+            }
+            other => {
+                let mounted = other?;
+                move_mount(mounted.as_fd(), dest.as_fd())?;
+                mounted
+            }
+        };
         init.slots.put(self.dir, mounted);
         Ok(())
     }

@@ -329,16 +329,16 @@ impl MountFs {
     fn is_worked_on(&self) -> bool {
         self.kept.is_some() || !self.after.is_nothing()
     }
+}
 
-    /// Opens what has just been mounted over `covered`. mount(2) gives no descriptor, so the name is resolved
-    /// again, and refused when it does not lead to another file system than before.
-    fn open_mounted(&self, covered: BorrowedFd<'_>, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        let mounted = self.dest.open(rootfs)?;
-        if fd::stat(mounted.as_fd())?.st_dev == fd::stat(covered)?.st_dev {
-            return Err(Errno::ESTALE);
-        }
-        Ok(mounted)
+/// Opens what has just been mounted over `covered`. mount(2) gives no descriptor, so the name is resolved
+/// again, and refused when it does not lead to another file system than before.
+pub(super) fn open_mounted(dest: &Dest, covered: BorrowedFd<'_>, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+    let mounted = dest.open(rootfs)?;
+    if fd::stat(mounted.as_fd())?.st_dev == fd::stat(covered)?.st_dev {
+        return Err(Errno::ESTALE);
     }
+    Ok(mounted)
 }
 
 impl Inside for MountFs {
@@ -360,7 +360,7 @@ impl Inside for MountFs {
         };
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
         if self.is_worked_on() {
-            let mounted = self.open_mounted(dest.as_fd(), rootfs)?;
+            let mounted = open_mounted(&self.dest, dest.as_fd(), rootfs)?;
             self.after.apply(mounted.as_fd())?;
             if let Some(slot) = self.kept {
                 init.slots.put(slot, mounted);
