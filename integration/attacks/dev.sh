@@ -100,8 +100,8 @@ it_takes_no_other_file_for_the_terminal_though_it_is_exchanged() {
     ln -s /decoy "$bundle/volume/decoy"
     exchange "$bundle/volume/0" "$bundle/volume/decoy"
     local n began=$SECONDS
-    for n in $(seq 50); do
-        [ $((SECONDS - began)) -lt 20 ] || break
+    for n in $(seq 30); do
+        [ $((SECONDS - began)) -lt 10 ] || break
         on_a_terminal pts-raced
         ! has_run || matches "$TERMINAL" "$output"
     done
