@@ -15,6 +15,7 @@ use orlop::container::exec::{self, Paused, plan_exec};
 use orlop::container::id::ContainerId;
 use orlop::container::record::Record;
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
+use orlop::host::resctrl::Resctrl;
 use orlop::host::{Host, Systemd};
 use orlop::process::console::Target;
 use orlop::spec::{self, Config, defaults};
@@ -46,7 +47,9 @@ impl Place {
     /// The plan's text without this machine's paths.
     fn portable(&self, text: &str) -> String {
         let path = |name: &str| self.0.join(name).to_str().unwrap().to_owned();
-        text.replace(&path("bundle"), "$BUNDLE").replace(&path("cgroup"), "$CGROUP")
+        text.replace(&path("bundle"), "$BUNDLE")
+            .replace(&path("cgroup"), "$CGROUP")
+            .replace(&path("resctrl"), "$RESCTRL")
     }
 }
 
@@ -69,6 +72,10 @@ enum On {
     Systemd,
     SystemdV1,
     SystemdUser,
+    /// A host on which SELinux confines processes (v2).
+    Selinux,
+    /// A host that controls cache and memory bandwidth (v2).
+    Rdt,
 }
 
 fn host(on: On, place: &Place) -> Host {
@@ -78,15 +85,25 @@ fn host(on: On, place: &Place) -> Host {
     let uid = if user { 1000 } else { 0 };
     let cgroup = match on {
         On::V1 | On::SystemdV1 => v1(place),
-        On::V2 | On::Systemd => v2(place, "/system.slice/caller.service"),
+        On::V2 | On::Systemd | On::Selinux | On::Rdt => v2(place, "/system.slice/caller.service"),
         On::Rootless => {
             std::fs::write(Path::new(&place.cgroup("user.slice")).join("cgroup.procs"), "").unwrap();
             v2(place, "/user.slice/shell.scope")
         }
         On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
     };
-    let (apparmor, selinux, user_namespace) = (on == On::V2, false, false);
-    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux }
+    let (apparmor, selinux, user_namespace) = (on == On::V2, on == On::Selinux, false);
+    let resctrl = if on == On::Rdt { Resctrl::At(resctrl(place)) } else { Resctrl::Unread };
+    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux, resctrl }
+}
+
+/// A stand-in for a mounted resctrl with one group that somebody has made.
+fn resctrl(place: &Place) -> PathBuf {
+    let root = place.0.join("resctrl");
+    for dir in ["info/L3", "info/MB", "info/L3_MON", "mon_groups", "guaranteed/mon_groups"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    root
 }
 
 fn v1(place: &Place) -> Setup {
@@ -278,6 +295,24 @@ fn unified(config: &mut Value) {
     }});
 }
 
+fn net_devices(config: &mut Value) {
+    config["linux"]["netDevices"] = json!({"eth1": {"name": "eth0"}, "eth2.100": {}, "eth3": {"name": "net%d"}});
+}
+
+fn user_namespace(config: &mut Value) {
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
+fn labels(config: &mut Value) {
+    config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0:c1,c2");
+    config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+}
+
 fn without_namespaces(config: &mut Value) {
     config["linux"]["namespaces"] = json!([]);
     config["mounts"] = json!([]);
@@ -317,16 +352,7 @@ fn cases() -> Vec<Case> {
                 config["linux"]["gidMappings"] = map;
             }),
         ),
-        case(
-            "user-namespace",
-            V2,
-            with(default_config(), |config| {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
-            }),
-        ),
+        case("user-namespace", V2, with(default_config(), user_namespace)),
         case("systemd", On::Systemd, with(default_config(), scope)),
         case("systemd-v1", On::SystemdV1, with(default_config(), scope)),
         case("systemd-user", On::SystemdUser, rootless_config()),
@@ -362,6 +388,43 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Fields that need a host of their kind, or things that only a real host has.
+fn cases_of_hosts() -> Vec<Case> {
+    use On::{V1, V2};
+    vec![
+        case("net-devices", V2, with(default_config(), net_devices)),
+        case("net-devices-user-namespace", V2, with(with(default_config(), net_devices), user_namespace)),
+        case("net-devices-joined", V2, joining(with(default_config(), net_devices), &[("network", "/run/netns/pod")])),
+        case("selinux", On::Selinux, with(with(default_config(), mounts), labels)),
+        case(
+            "selinux-elsewhere",
+            V1,
+            with(default_config(), |config| config["linux"]["mountLabel"] = json!("a_label")),
+        ),
+        case(
+            "rdt",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"schemata": ["L3:0=f", "L2:0=f"], "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:0=50", "enableMonitoring": true});
+            }),
+        ),
+        case(
+            "rdt-shared",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
+            }),
+        ),
+        case(
+            "rdt-default",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"closID": "/", "enableMonitoring": true});
+            }),
+        ),
+    ]
+}
+
 /// What Docker, BuildKit and containerd ask for.
 fn cases_of_callers() -> Vec<Case> {
     use On::{V1, V2};
@@ -378,6 +441,10 @@ fn cases_of_callers() -> Vec<Case> {
         case("containerd-seccomp", V2, written_by("containerd-ctr-seccomp")),
         case("containerd-user-namespace", V1, written_by("containerd-ctr-userns")),
     ]
+}
+
+fn all_cases() -> impl Iterator<Item = Case> {
+    cases().into_iter().chain(cases_of_hosts()).chain(cases_of_callers())
 }
 
 /// One golden plan of `exec`.
@@ -408,6 +475,7 @@ impl ExecCase {
             keyring: true,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
+            rdt: None,
         };
         let paths = match self.on {
             On::V1 => vec![("cpu", place.cgroup("cpu/c1")), ("pids", place.cgroup("pids/c1"))],
@@ -476,7 +544,7 @@ fn folder() -> PathBuf {
 }
 
 fn all_plans() -> Vec<(&'static str, String)> {
-    let created = cases().into_iter().chain(cases_of_callers()).map(|case| (case.name, case.plan()));
+    let created = all_cases().map(|case| (case.name, case.plan()));
     created.chain(exec_cases().into_iter().map(|case| (case.name, case.plan()))).collect()
 }
 
@@ -524,7 +592,7 @@ fn at(plan: &str, start: &str) -> Option<usize> {
 /// What has to hold for every plan of `create`, whatever the configuration.
 #[test]
 fn the_order_of_every_plan_is_safe() {
-    for case in cases().into_iter().chain(cases_of_callers()) {
+    for case in all_cases() {
         let plan = case.plan();
         // A step that is not there is in no wrong order.
         let order = |earlier: &str, later: &str| {

@@ -21,14 +21,15 @@ use crate::host::Host;
 use crate::host::cgroup::Setup;
 use crate::log::timestamp;
 use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
+use crate::network::devices::{self as net_devices, Device, Target};
 use crate::plan::walk::Ending;
 use crate::plan::{Plan, Runtime, Slot};
-use crate::process::console::Target;
+use crate::process::console;
 use crate::process::program;
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
 use crate::sys::process::CpuMask;
-use crate::{hooks, network, seccomp, sysctl};
+use crate::{hooks, network, rdt, seccomp, sysctl};
 
 /// How the new container is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Request {
     /// The bundle.
     pub bundle: PathBuf,
     /// Where the terminal goes.
-    pub terminal: Option<Target>,
+    pub terminal: Option<console::Target>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// A socket that a pidfd of init is sent to.
@@ -212,6 +213,7 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         keyring: !request.no_new_keyring,
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
+        rdt: None,
     })
 }
 
@@ -230,7 +232,7 @@ pub fn plan_create(
     let spec = &config.spec;
     let namespaces = Namespaces::of(spec)?;
     check_mount_namespace(spec, &namespaces)?;
-    refuse_unsupported(spec, host)?;
+    let label = mount_label(spec, host)?;
     let state = hook_state(record);
     let asked = asked(config, &namespaces, request, &state, plan)?;
     let hooks = spec.hooks().clone().unwrap_or_default();
@@ -240,6 +242,8 @@ pub fn plan_create(
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy().into_owned());
     let placement = Placement::new(path.as_deref(), request.id.as_str(), host)?;
     record.borrow_mut().cgroup = placement.record();
+    let rdt = rdt::read(spec, request.id.as_str(), host)?;
+    record.borrow_mut().rdt = rdt.as_ref().map(|wanted| wanted.record().clone());
     plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
     let fifo = (request.start == Start::Later).then(|| plan_fifo(dir, plan)).transpose()?;
     let root = plan.slot();
@@ -248,11 +252,14 @@ pub fn plan_create(
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
+    rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
+    let net_devices = plan_net_devices(spec, &namespaces, plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
-    let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
+    let rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root, label))?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);
+    rdt.iter().for_each(|wanted| rdt::plan_enter(wanted.record(), plan));
     let mapper = match host.uid {
         0 => user::Mapper::Root,
         uid => user::Mapper::User { uid, gid: host.gid },
@@ -265,7 +272,7 @@ pub fn plan_create(
     let mut proc = Proc::default();
     // The runtime can make it only if it can come back from it.
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
-    let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, plan));
+    let origin = plan_network(&namespaces, user_namespace, &net_devices, &joins, plan);
     let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
     plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     namespaces::plan_join(&namespaces, joins, plan);
@@ -328,6 +335,34 @@ pub fn plan_create(
     }
     process::plan_execute(program, plan);
     Ok(std::mem::take(plan))
+}
+
+/// The network devices that are to move; adds a look for them.
+fn plan_net_devices(spec: &Spec, namespaces: &Namespaces, plan: &mut Plan) -> Result<Vec<Device>> {
+    let list = net_devices::read(spec);
+    if !list.is_empty() {
+        namespaces.require_private(Kind::Network, "linux.netDevices")?;
+    }
+    net_devices::plan_find(&list, plan);
+    Ok(list)
+}
+
+/// Adds the making of a new network namespace, and the moving of devices into whichever it is.
+fn plan_network(
+    namespaces: &Namespaces,
+    user_namespace: bool,
+    list: &[Device],
+    joins: &[namespaces::Join],
+    plan: &mut Plan,
+) -> Option<network::Origin> {
+    let kept = (!list.is_empty()).then(|| plan.outside_slot());
+    let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, kept, plan));
+    let target = match (origin, kept) {
+        (Some(network::Origin::Runtime(_)), Some(kept)) => Target::Slot(kept),
+        _ => namespaces::joined(joins, Kind::Network, plan).map_or(Target::Process, Target::Slot),
+    };
+    net_devices::plan_move(list, target, plan);
+    origin
 }
 
 /// Without a mount namespace every mount would be the host's.
@@ -412,19 +447,17 @@ fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
     Ok(Some((mode, process::mask(&nodes))))
 }
 
-/// What this version cannot do yet is an error, not silence.
-fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        bail!("config.json: linux.netDevices is not supported");
+/// `linux.mountLabel`, on a host where SELinux reads it; elsewhere a file system would refuse it, and nobody need know.
+fn mount_label(spec: &Spec, host: &Host) -> Result<Option<CString>> {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    match label.filter(|label| host.selinux && !label.is_empty()) {
+        // It becomes part of mount options, in quotes.
+        Some(label) if label.contains(['"', '\0']) => {
+            bail!("config.json: linux.mountLabel {label:?} is not an SELinux label")
+        }
+        Some(label) => Ok(Some(CString::new(label)?)),
+        None => Ok(None),
     }
-    if linux.intel_rdt().is_some() {
-        bail!("config.json: linux.intelRdt is not supported");
-    }
-    if host.selinux && linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
-        bail!("config.json: linux.mountLabel is not supported");
-    }
-    Ok(())
 }
 
 /// The filter, compiled; what is odd about it becomes a warning of the plan.
@@ -440,7 +473,14 @@ pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<Rc<seccomp:
     Ok(filter.map(Rc::new))
 }
 
-fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespaces, host: &Host, root: Slot) -> Input {
+fn input(
+    record: &Rc<RefCell<Record>>,
+    request: &Request,
+    namespaces: &Namespaces,
+    host: &Host,
+    root: Slot,
+    label: Option<CString>,
+) -> Input {
     let user_namespace = namespaces.is_private(Kind::User);
     let change = match (namespaces.is_private(Kind::Mount), request.no_pivot) {
         (false, _) => pivot::Change::Chroot,
@@ -454,6 +494,7 @@ fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespace
             sources: if user_namespace && !host.is_rootless() { Sources::Outside } else { Sources::Inside },
             user_namespace,
             bundle: record.bundle.clone(),
+            label,
         },
         path: record.rootfs.clone(),
         change,

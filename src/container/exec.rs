@@ -17,7 +17,6 @@ use super::record::Record;
 use super::status::{self, Status};
 use super::steps::{SendPidfd, WritePidFile};
 use super::{Context, state};
-use crate::cgroup;
 use crate::error::{Result, Why};
 use crate::host::Host;
 use crate::namespaces::{JoinAll, user};
@@ -27,6 +26,7 @@ use crate::process::console::Target;
 use crate::process::program::Missing;
 use crate::spec::{Config, ProcessConfig};
 use crate::sys::fd;
+use crate::{cgroup, rdt};
 
 /// What `exec` is asked for.
 pub struct Request {
@@ -134,6 +134,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     let root = (record.namespaces & libc::CLONE_NEWNS == 0).then(|| plan_root(record, plan));
 
     // outside
+    record.rdt.iter().for_each(|group| rdt::plan_enter(group, plan));
     process::plan_outside(&asked, plan)?;
 
     // inside

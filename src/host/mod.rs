@@ -1,6 +1,7 @@
 //! What is there: the machine and the user that plans are made for. A plain struct that a test can write by hand.
 
 pub mod cgroup;
+pub mod resctrl;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,6 +28,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether SELinux confines processes here.
     pub selinux: bool,
+    /// Where cache and memory bandwidth are controlled.
+    pub resctrl: resctrl::Resctrl,
 }
 
 /// A systemd that is asked for cgroups.
@@ -69,6 +72,7 @@ impl Host {
             systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            resctrl: resctrl::Resctrl::Unread,
         })
     }
 

@@ -94,6 +94,8 @@ impl Plan {
         let result = walk.go(ours.as_fd(), ending);
         walk.kill_here(self.len());
         walk.clock.finish(self, trace)?;
+        // A runtime that waits for its container would keep namespaces and sources of mounts alive.
+        runtime.slots = Slots::default();
         if result.is_err()
             && let Some(child) = &runtime.child
         {

@@ -4,7 +4,7 @@
 //! is a detached clone (open_tree), given its attributes, and attached with move_mount: at no
 //! moment is it visible without them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,6 +28,7 @@ const PART_ATTRIBUTES: u64 = 3;
 const PART_PROPAGATION: u64 = 4;
 const PART_FILE_ON_DIR: u64 = 5;
 const PART_DIR_ON_FILE: u64 = 6;
+const PART_LABEL: u64 = 7;
 /// Free for parts of steps in other files.
 pub(super) const PART_OTHER: u64 = 16;
 
@@ -58,6 +59,8 @@ pub struct Entry<'a> {
     pub idmap: Option<idmap::Asked>,
     /// Which option names an id that the container's user namespace does not map.
     pub unmapped: Option<String>,
+    /// What SELinux is to call its files: `linux.mountLabel`, for the types that take it.
+    pub label: Option<CString>,
 }
 
 impl<'a> Entry<'a> {
@@ -94,7 +97,31 @@ impl<'a> Entry<'a> {
             bail!("config.json: {json}: the ids of a mount of type {fstype} cannot be mapped");
         }
         let unmapped = idmap::unmapped(&options.data, spec);
-        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped })
+        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped, label: None })
+    }
+
+    /// With the label of the container's mounts, where it is a new file system that can be labelled as a whole.
+    ///
+    /// procfs and sysfs have labels of the policy's own, cgroups are shared with the host, and a bind shows the
+    /// files of another mount.
+    pub fn labelled(mut self, label: Option<&CString>) -> Entry<'a> {
+        const OWN: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+        let given = self.options.data.split(',').any(|word| word.starts_with("context="));
+        if !self.is_bind() && !given && !OWN.contains(&self.fstype.as_str()) {
+            self.label = label.cloned();
+        }
+        self
+    }
+
+    /// The options for mount(2). A label has commas in it (`s0:c1,c2`), so it stands in quotes.
+    fn data(&self) -> String {
+        let mut data = self.options.data.clone();
+        // The kernel's mqueue takes no option; its files are labelled afterwards.
+        if let Some(label) = self.label.as_ref().filter(|_| self.fstype != "mqueue") {
+            let comma = if data.is_empty() { "" } else { "," };
+            data += &format!("{comma}context=\"{}\"", label.to_string_lossy());
+        }
+        data
     }
 
     /// Whether the mount depends on the network namespace of the process that makes it.
@@ -121,6 +148,8 @@ pub struct Setting {
     pub user_namespace: bool,
     /// Where relative sources begin.
     pub bundle: std::path::PathBuf,
+    /// What SELinux is to call the files of new mounts.
+    pub label: Option<CString>,
 }
 
 /// Adds the steps for one bind mount or one new file system (cgroup mounts are planned elsewhere).
@@ -148,7 +177,8 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, 
         fstype: c(entry.fstype.clone())?,
         dest: entry.dest.clone(),
         flags,
-        data: (!entry.options.data.is_empty()).then(|| c(entry.options.data.clone())).transpose()?,
+        data: Some(entry.data()).filter(|data| !data.is_empty()).map(c).transpose()?,
+        label: entry.label.clone().filter(|_| entry.fstype == "mqueue"),
         after: After::of(&entry.options),
         unmapped: entry.unmapped.clone(),
         rootfs: setting.rootfs,
@@ -258,6 +288,7 @@ pub(super) fn explain(fault: Fault) -> String {
         PART_SOURCE => "opening the source: ",
         PART_ATTRIBUTES => "setting mount attributes: ",
         PART_PROPAGATION => "setting propagation: ",
+        PART_LABEL => "setting linux.mountLabel: ",
         PART_FILE_ON_DIR => "the source is a file, the destination a directory: ",
         PART_DIR_ON_FILE => "the source is a directory, the destination is none: ",
         _ => "",
@@ -271,6 +302,8 @@ struct MountFs {
     dest: Dest,
     flags: u64,
     data: Option<CString>,
+    /// Set on the mounted directory.
+    label: Option<CString>,
     after: After,
     unmapped: Option<String>,
     rootfs: Slot,
@@ -278,7 +311,12 @@ struct MountFs {
 
 impl fmt::Display for MountFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)
+        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)?;
+        let data = self.data.as_deref().map(|data| data.to_string_lossy()).unwrap_or_default();
+        if let Some(at) = data.find("context=") {
+            write!(f, " with {}", data.get(at..).unwrap_or_default())?;
+        }
+        self.label.as_ref().map_or(Ok(()), |label| write!(f, " labelled {label:?}"))
     }
 }
 
@@ -315,8 +353,11 @@ impl Inside for MountFs {
             None => self.data.as_deref(),
         };
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
-        if !self.after.is_nothing() {
+        if self.label.is_some() || !self.after.is_nothing() {
             let mounted = self.dest.open(rootfs)?;
+            if let Some(label) = &self.label {
+                set_label(mounted.as_fd(), label).map_err(Fault::at(PART_LABEL))?;
+            }
             self.after.apply(mounted.as_fd())?;
         }
         Ok(())
@@ -328,6 +369,12 @@ impl Inside for MountFs {
         }
         explain_option(fault, self.unmapped.as_deref())
     }
+}
+
+/// The label that SELinux knows a directory by; an attribute cannot be set through O_PATH.
+fn set_label(dir: BorrowedFd<'_>, label: &CStr) -> sys::Result<()> {
+    let dir = fd::openat(dir, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    sys::copy::fsetxattr(dir.as_fd(), c"security.selinux", label.to_bytes_with_nul())
 }
 
 /// The kernel says no more than "invalid argument" of an id that is not mapped.
