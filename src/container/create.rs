@@ -234,7 +234,8 @@ pub fn plan_create(
     check_mount_namespace(spec, &namespaces)?;
     let label = mount_label(spec, host)?;
     let state = hook_state(record);
-    let asked = asked(config, &namespaces, request, &state, plan)?;
+    let sources = sources(&namespaces, host);
+    let asked = asked(config, &namespaces, request, &state, sources, plan)?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let linux = spec.linux().as_ref();
 
@@ -399,6 +400,7 @@ fn asked<'a>(
     namespaces: &Namespaces,
     request: &Request,
     state: &hooks::State,
+    sources: Sources,
     plan: &mut Plan,
 ) -> Result<Asked<'a>> {
     let process = config.spec.process().as_ref().ok_or_else(|| anyhow!("config.json: process is missing"))?;
@@ -415,7 +417,22 @@ fn asked<'a>(
         user_namespace: namespaces.is_private(Kind::User),
         preserved_fds: request.preserve_fds,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        descriptors: descriptors(&config.spec, sources),
     })
+}
+
+/// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.
+fn descriptors(spec: &Spec, sources: Sources) -> Option<u64> {
+    const MANY: usize = 400;
+    const OTHERS: usize = 256;
+    let mapped = |mount: &&oci_spec::runtime::Mount| {
+        let option = |word: &String| matches!(word.as_str(), "idmap" | "ridmap");
+        mount.uid_mappings().is_some() || mount.options().iter().flatten().any(option)
+    };
+    let opened = |mount: &&oci_spec::runtime::Mount| sources == Sources::Outside || mapped(mount);
+    let count = spec.mounts().iter().flatten().filter(opened).count();
+    // The descriptor of the mount, and that of the mapping which it may have.
+    (count > MANY).then_some((2 * count + OTHERS) as u64)
 }
 
 /// `linux.personality` as personality(2) takes it.
@@ -436,14 +453,19 @@ pub fn personality(spec: &Spec) -> Result<Option<u64>> {
     Ok(Some(persona))
 }
 
-fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
+/// `linux.memoryPolicy` as set_mempolicy(2) takes it: mode with flags, and nodes.
+///
+/// # Errors
+/// Nodes that are no list.
+pub fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
     let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) else { return Ok(None) };
     let mut mode = spec::memory_policy_mode(asked.mode()) as u32;
     for flag in asked.flags().iter().flatten() {
         mode |= spec::memory_policy_flag(*flag) as u32;
     }
-    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default())
-        .map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
+    // MPOL_DEFAULT and MPOL_LOCAL take none.
+    let Some(nodes) = asked.nodes().as_deref() else { return Ok(Some((mode, [0; 128]))) };
+    let nodes = spec::IdSet::parse(nodes).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
     Ok(Some((mode, process::mask(&nodes))))
 }
 
@@ -473,6 +495,11 @@ pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<Rc<seccomp:
     Ok(filter.map(Rc::new))
 }
 
+/// The root of a user namespace may not reach what the runtime's root does.
+fn sources(namespaces: &Namespaces, host: &Host) -> Sources {
+    if namespaces.is_private(Kind::User) && !host.is_rootless() { Sources::Outside } else { Sources::Inside }
+}
+
 fn input(
     record: &Rc<RefCell<Record>>,
     request: &Request,
@@ -491,7 +518,7 @@ fn input(
     Input {
         setting: Setting {
             rootfs: root,
-            sources: if user_namespace && !host.is_rootless() { Sources::Outside } else { Sources::Inside },
+            sources: sources(namespaces, host),
             user_namespace,
             bundle: record.bundle.clone(),
             label,

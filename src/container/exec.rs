@@ -115,13 +115,14 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
         scheduler_flags: request.process.scheduler_flags,
         cpu_affinity: &request.process.cpu_affinity,
         persona: super::create::personality(&config.spec)?,
-        memory_policy: None,
+        memory_policy: super::create::memory_policy(&config.spec)?,
         seccomp: seccomp_filter(&config.spec, plan)?,
         state,
         status: "running",
         user_namespace: record.namespaces & libc::CLONE_NEWUSER != 0,
         preserved_fds: request.preserve_fds,
         keyring: record.keyring.then(|| format!("_ses.{}", record.id)),
+        descriptors: None,
     };
 
     // before

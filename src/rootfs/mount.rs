@@ -480,15 +480,12 @@ impl Bind {
 
 impl Inside for Bind {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let cloned = match self.opened {
-            Some(_) => None,
-            None => Some(clone_tree(fd::cwd(), &self.source, self.recursive).map_err(Fault::at(PART_SOURCE))?),
+        // Taken out, and closed when it is attached: there may be very many of them.
+        let tree = match self.opened {
+            Some(slot) => init.slots.take(slot).ok_or(Errno::EBADF)?,
+            None => clone_tree(fd::cwd(), &self.source, self.recursive).map_err(Fault::at(PART_SOURCE))?,
         };
-        let tree = match (&cloned, self.opened) {
-            (Some(tree), _) => tree.as_fd(),
-            (None, Some(slot)) => init.slots.get(slot)?,
-            (None, None) => return Err(Fault::from(Errno::EBADF)),
-        };
+        let tree = tree.as_fd();
         let rootfs = init.slots.get(self.rootfs)?;
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
         let mut late = false;
