@@ -74,12 +74,15 @@ enum On {
     SystemdUser,
     /// A host on which SELinux confines processes (v2).
     Selinux,
+    /// A root that is one in a user's namespace alone, without a cgroup of its own, as rootless Podman calls a runtime.
+    Podman,
     /// A host that controls cache and memory bandwidth (v2).
     Rdt,
 }
 
 fn host(on: On, place: &Place) -> Host {
     let user = matches!(on, On::Rootless | On::Undelegated | On::SystemdUser);
+    let tolerant = user || on == On::Podman;
     let systemd = matches!(on, On::Systemd | On::SystemdV1 | On::SystemdUser)
         .then(|| Systemd { user, own: Some("/user.slice/user-1000.slice/user@1000.service".into()) });
     let uid = if user { 1000 } else { 0 };
@@ -90,11 +93,11 @@ fn host(on: On, place: &Place) -> Host {
             std::fs::write(Path::new(&place.cgroup("user.slice")).join("cgroup.procs"), "").unwrap();
             v2(place, "/user.slice/shell.scope")
         }
-        On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
+        On::Undelegated | On::SystemdUser | On::Podman => v2(place, "/user.slice/shell.scope"),
     };
-    let (apparmor, selinux, user_namespace) = (on == On::V2, on == On::Selinux, false);
+    let (apparmor, selinux, user_namespace) = (on == On::V2 || on == On::Systemd, on == On::Selinux, on == On::Podman);
     let resctrl = if on == On::Rdt { Resctrl::At(resctrl(place)) } else { Resctrl::Unread };
-    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux, resctrl }
+    Host { uid, gid: uid, cgroup, tolerant, systemd, user_namespace, apparmor, selinux, resctrl }
 }
 
 /// A stand-in for a mounted resctrl with one group that somebody has made.
@@ -443,8 +446,29 @@ fn cases_of_callers() -> Vec<Case> {
     ]
 }
 
+/// What Podman, CRI-O and containerd for Kubernetes ask for.
+fn cases_of_pods() -> Vec<Case> {
+    use On::{Podman, Systemd, V1, V2};
+    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
+    vec![
+        case("podman-v1", V1, written_by("podman")),
+        case("podman-v2", V2, written_by("podman")),
+        case("podman-terminal", V2, written_by("podman-terminal")).asked(socket),
+        case("podman-user-namespace", V2, written_by("podman-userns")),
+        case("podman-pod-member", V2, written_by("podman-pod-member")),
+        case("podman-rootless", Podman, written_by("podman-rootless")),
+        case("crio-sandbox", Systemd, written_by("crio-sandbox")),
+        case("crio-container", Systemd, written_by("crio-container")),
+        case("containerd-cri-sandbox", Systemd, written_by("containerd-cri-sandbox")),
+        case("containerd-cri-sandbox-user-namespace", Systemd, written_by("containerd-cri-sandbox-userns")),
+        case("containerd-cri-propagation", Systemd, written_by("containerd-cri-propagation")),
+        case("containerd-cri-bidirectional", Systemd, written_by("containerd-cri-bidirectional")),
+        case("containerd-cri-user-namespace", Systemd, written_by("containerd-cri-userns")),
+    ]
+}
+
 fn all_cases() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(cases_of_hosts()).chain(cases_of_callers())
+    cases().into_iter().chain(cases_of_hosts()).chain(cases_of_callers()).chain(cases_of_pods())
 }
 
 /// One golden plan of `exec`.
@@ -516,6 +540,7 @@ fn exec_cases() -> Vec<ExecCase> {
         exec("exec-rootless", On::Rootless, with_user, default.clone()),
         exec("exec-no-namespaces", On::V2, 0, default.clone()),
         exec("exec-docker", On::V2, usual, caller("docker-exec")),
+        exec("exec-podman", On::V2, usual, caller("podman-exec")),
         exec("exec-containerd", On::V2, usual, caller("containerd-ctr-exec")),
         ExecCase {
             change: |request| {
