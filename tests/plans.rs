@@ -286,6 +286,21 @@ fn resources(config: &mut Value) {
     });
 }
 
+/// All of `linux.resources` that has not been in `resources`.
+fn other_resources(config: &mut Value) {
+    let rate = |minor: u32| json!([{"major": 8, "minor": minor, "rate": 1000 + minor}]);
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": 268_435_456, "kernel": 1, "kernelTCP": 2, "disableOOMKiller": true, "useHierarchy": true,
+            "checkBeforeUpdate": true},
+        "cpu": {"quota": 50000, "period": 100_000, "burst": 20000, "realtimePeriod": 1_000_000, "realtimeRuntime": 95000, "idle": 1},
+        "blockIO": {"weight": 100, "leafWeight": 200,
+            "weightDevice": [{"major": 8, "minor": 0, "weight": 300, "leafWeight": 400}],
+            "throttleReadBpsDevice": rate(0), "throttleWriteBpsDevice": rate(1),
+            "throttleReadIOPSDevice": rate(2), "throttleWriteIOPSDevice": rate(3)},
+        "network": {"classID": 1_048_577, "priorities": [{"name": "lo", "priority": 500}]},
+    });
+}
+
 fn scope(config: &mut Value) {
     resources(config);
     config["linux"]["cgroupsPath"] = json!("pods-pod1.slice:cri:c1");
@@ -387,6 +402,8 @@ fn cases() -> Vec<Case> {
         case("process", V2, with(default_config(), process)),
         case("resources-v1", V1, with(default_config(), resources)),
         case("resources-v2", V2, with(default_config(), resources)),
+        case("resources-other-v1", V1, with(default_config(), other_resources)),
+        case("resources-other-v2", V2, with(default_config(), other_resources)),
         case("resources-unified", V2, with(default_config(), unified)),
     ]
 }
