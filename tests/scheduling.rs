@@ -185,6 +185,27 @@ fn exec_begins_on_some_processors_and_ends_on_others() {
 }
 
 #[test]
+fn exec_takes_all_of_it_from_its_own_process_file() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let id = bundle.running();
+    let mut process = bundle.config["process"].clone();
+    let fields = json!({
+        "args": ["sh", "-c", "awk '{ print $19, $41 }' /proc/self/stat; ionice -p $$; cat /proc/self/oom_score_adj; ulimit -n; umask; id -G"],
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 9},
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
+        "oomScoreAdj": 600,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}],
+        "user": {"uid": 7, "gid": 8, "additionalGids": [9], "umask": 0o27},
+    });
+    process.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let file = bundle.temp().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let said = bundle.orlop(&["exec", "--process", file.to_str().unwrap(), &id]).ok();
+    assert_eq!(said, "9 3\nidle\n600\n77\n0027\n8 9\n");
+}
+
+#[test]
 fn more_mounts_than_the_usual_limit_of_descriptors_work_in_a_user_namespace() {
     need_root!();
     let mut bundle = Bundle::new("ulimit -Sn; ulimit -Hn; grep -c ' /dev/m[0-9]' /proc/self/mountinfo");

@@ -277,7 +277,7 @@ pub fn plan_create(
     let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
     plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     namespaces::plan_join(&namespaces, joins, plan);
-    process::plan_session(&asked, plan)?;
+    process::plan_session(&asked, host, &mut proc, plan)?;
     time::plan(spec, &namespaces, |plan| proc.slot(plan), plan)?;
     if namespaces.is_private(Kind::Mount) {
         // The private procfs is made while the host's /proc is still there to fall back to.

@@ -148,8 +148,8 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     if asked.user_namespace {
         user::plan_entered(plan);
     }
-    process::plan_session(&asked, plan)?;
     let mut proc = Proc::default();
+    process::plan_session(&asked, host, &mut proc, plan)?;
     process::plan_terminal(&asked, terminal.as_ref(), Missing::Refused, plan)?;
     let program = process::plan_privileges(&asked, host, &mut proc, plan)?;
 

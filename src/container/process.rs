@@ -119,12 +119,17 @@ pub fn plan_outside(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
 }
 
 /// Adds the beginning inside: session and keyring.
-pub fn plan_session(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
+pub fn plan_session(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut Plan) -> Result<()> {
     if let Some(cpus) = &asked.cpu_affinity.initial {
         sched::plan_affinity(mask(cpus), plan);
     }
     console::plan_session(plan);
     if let Some(name) = &asked.keyring {
+        let label = asked.process.selinux_label().as_deref();
+        if let Some(label) = label.filter(|label| host.selinux && !label.is_empty()) {
+            let proc = proc.slot(plan);
+            labels::plan_key_label(label, proc, plan)?;
+        }
         sched::plan_keyring(name, plan)?;
     }
     Ok(())
