@@ -84,8 +84,19 @@ impl Container {
 fn host(setup: &Setup, tolerant: bool) -> Host {
     let cgroup = setup.clone();
     let resctrl = orlop::host::resctrl::Resctrl::Unread;
-    let (apparmor, selinux, user_namespace) = (false, false, false);
-    Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace, systemd: None, apparmor, selinux, resctrl }
+    let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+    Host {
+        uid: 0,
+        gid: 0,
+        cgroup,
+        tolerant,
+        user_namespace,
+        setgroups_denied,
+        systemd: None,
+        apparmor,
+        selinux,
+        resctrl,
+    }
 }
 
 fn name(test: &str) -> String {

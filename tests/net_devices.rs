@@ -183,3 +183,24 @@ fn devices_need_a_network_namespace_of_the_containers_own() {
     let said = bundle.run().fails();
     assert!(said.contains("config.json: linux.netDevices needs a network namespace of the container's own"), "{said}");
 }
+
+#[test]
+fn without_rights_over_the_runtimes_network_nothing_is_begun() {
+    need_veth!();
+    let mut bundle = Bundle::new("true");
+    bundle.config["linux"]["netDevices"] = json!({"v0": {}});
+    bundle.config["linux"]["resources"] = json!({});
+    let id = bundle.id();
+    // A user namespace that does not own the network namespace, as in rootless Podman.
+    let orlop = bundle.command(&["--rootless", "true", "run", &id]);
+    let mut command = Command::new("unshare");
+    let script = "ip link add v0 type veth && exec unshare --user --map-root-user \"$@\"";
+    command.args(["-n", "sh", "-c", script, "sh"]).arg(orlop.get_program()).args(orlop.get_args());
+    command.current_dir(bundle.path()).stdin(Stdio::null());
+    let said = bundle.finish(command).fails();
+    assert!(
+        said.contains("linux.netDevices.v0: operation not permitted: moving a device needs CAP_NET_ADMIN"),
+        "{said}"
+    );
+    bundle.assert_nothing_of(&id);
+}

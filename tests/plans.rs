@@ -97,7 +97,18 @@ fn host(on: On, place: &Place) -> Host {
     };
     let (apparmor, selinux, user_namespace) = (on == On::V2 || on == On::Systemd, on == On::Selinux, on == On::Podman);
     let resctrl = if on == On::Rdt { Resctrl::At(resctrl(place)) } else { Resctrl::Unread };
-    Host { uid, gid: uid, cgroup, tolerant, systemd, user_namespace, apparmor, selinux, resctrl }
+    Host {
+        uid,
+        gid: uid,
+        cgroup,
+        tolerant,
+        setgroups_denied: false,
+        systemd,
+        user_namespace,
+        apparmor,
+        selinux,
+        resctrl,
+    }
 }
 
 /// A stand-in for a mounted resctrl with one group that somebody has made.

@@ -271,8 +271,19 @@ mod tests {
 
     fn host(cgroup: Setup, tolerant: bool) -> Host {
         let resctrl = crate::host::resctrl::Resctrl::Unread;
-        let (apparmor, selinux, user_namespace) = (false, false, false);
-        Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace, systemd: None, apparmor, selinux, resctrl }
+        let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+        Host {
+            uid: 0,
+            gid: 0,
+            cgroup,
+            tolerant,
+            user_namespace,
+            setgroups_denied,
+            systemd: None,
+            apparmor,
+            selinux,
+            resctrl,
+        }
     }
 
     fn unified(own: &str) -> Setup {

@@ -257,7 +257,7 @@ fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
-        setgroups_denied: asked.user_namespace && host.is_rootless(),
+        setgroups_denied: asked.user_namespace && host.is_rootless() || host.setgroups_denied,
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Host {
     /// Whether the runtime is in another user namespace than the machine's first, as in rootless Podman: it may
     /// then be root and yet have no rights over the namespaces that it came from.
     pub user_namespace: bool,
+    /// Whether that user namespace lets nobody change supplementary groups (setgroups in user_namespaces(7)).
+    pub setgroups_denied: bool,
     /// Which cgroup hierarchies there are.
     pub cgroup: cgroup::Setup,
     /// Whether a cgroup that may not be made is done without (`--rootless`).
@@ -68,6 +70,8 @@ impl Host {
             gid: nix::unistd::getegid().as_raw(),
             cgroup: cgroup::Setup::probe()?,
             user_namespace,
+            setgroups_denied: user_namespace
+                && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
             tolerant: uid != 0 || user_namespace,
             systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),

@@ -80,7 +80,11 @@ impl Outside for Find {
     fn run(&self, _: &mut Runtime) -> Result<()> {
         let socket = Socket::open().why(|| "netlink")?;
         for device in &self.0 {
-            link(&socket, &device.name).map_err(|refusal| device.refused(&refusal))?;
+            let refused = |refusal: Refusal| device.refused(&refusal);
+            let index = link(&socket, &device.name).map_err(refused)?.word(4);
+            // A change of nothing: refused where the runtime has no rights over its network namespace, and could
+            // not come back to it either.
+            socket.ask(Request::new(libc::RTM_NEWLINK, 0, &link_header(index, 0, 0))).map_err(refused)?;
         }
         Ok(())
     }
