@@ -160,7 +160,7 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, 
     let mapping = entry.idmap.as_ref().map(|asked| maps.mapping(asked, plan));
     if entry.is_bind() {
         let recursive = entry.options.is_recursive_bind() || !entry.options.is_bind();
-        let bind = bind(entry, entry.source.clone(), recursive, mapping, setting, plan)?;
+        let bind = bind(entry, entry.source.clone(), recursive, mapping, (setting, setting.sources), plan)?;
         plan.inside(bind);
         return Ok(());
     }
@@ -185,7 +185,8 @@ pub fn plan(entry: &Entry<'_>, setting: &Setting, maps: &mut idmap::Namespaces, 
     };
     if entry.fstype == "sysfs" && setting.user_namespace {
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
-        let mut bind = bind(entry, c"/sys".to_owned(), true, None, setting, plan)?;
+        // Everybody reaches /sys, so init can open it, and only where it has to.
+        let mut bind = bind(entry, c"/sys".to_owned(), true, None, (setting, Sources::Inside), plan)?;
         bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
         plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
     } else {
@@ -211,7 +212,7 @@ fn bind(
     source: CString,
     recursive: bool,
     mapping: Option<Mapping>,
-    setting: &Setting,
+    (setting, sources): (&Setting, Sources),
     plan: &mut Plan,
 ) -> Result<Bind> {
     let source = if source.to_bytes().starts_with(b"/") {
@@ -222,7 +223,7 @@ fn bind(
         path.extend(source.to_bytes());
         CString::new(path).map_err(|_| anyhow!("config.json: {}.source contains a NUL byte", entry.json))?
     };
-    let opened = match (setting.sources, mapping) {
+    let opened = match (sources, mapping) {
         (Sources::Inside, None) => None,
         // Ids are mapped by who is root over the file system, which the container's root need not be.
         _ => {
