@@ -12,6 +12,7 @@ pub mod network;
 pub mod plan;
 pub mod process;
 pub mod procfs;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod spec;

@@ -83,7 +83,20 @@ impl Container {
 
 fn host(setup: &Setup, tolerant: bool) -> Host {
     let cgroup = setup.clone();
-    Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
+    let resctrl = orlop::host::resctrl::Resctrl::Unread;
+    let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+    Host {
+        uid: 0,
+        gid: 0,
+        cgroup,
+        tolerant,
+        user_namespace,
+        setgroups_denied,
+        systemd: None,
+        apparmor,
+        selinux,
+        resctrl,
+    }
 }
 
 fn name(test: &str) -> String {

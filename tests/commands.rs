@@ -434,7 +434,23 @@ fn features_are_json_with_the_specifications_keys() {
     let linux = &features["linux"];
     assert_eq!(linux["namespaces"].as_array().unwrap().len(), 8);
     assert!(linux["capabilities"].as_array().unwrap().contains(&json!("CAP_CHECKPOINT_RESTORE")));
-    assert_eq!(linux["seccomp"]["enabled"], json!(true));
+    for (section, fields) in [
+        ("seccomp", &["enabled"][..]),
+        ("apparmor", &["enabled"]),
+        ("selinux", &["enabled"]),
+        ("intelRdt", &["enabled", "schemata", "monitoring"]),
+        ("netDevices", &["enabled"]),
+        ("cgroup", &["v1", "v2", "systemd", "systemdUser", "rdma"]),
+    ] {
+        assert!(fields.iter().all(|field| linux[section][field] == true), "{section}: {}", linux[section]);
+    }
+    assert_eq!(linux["mountExtensions"], json!({"idmap": {"enabled": true}}));
+    assert_eq!(linux["memoryPolicy"]["modes"].as_array().unwrap().len(), 7);
+    assert_eq!(linux["memoryPolicy"]["flags"].as_array().unwrap().len(), 3);
+    for list in ["actions", "operators", "archs", "knownFlags", "supportedFlags"] {
+        assert!(linux["seccomp"][list].as_array().is_some_and(|list| !list.is_empty()), "{list}");
+    }
+    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.systemd.property."]));
 }
 
 #[test]

@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 6] = [
         "cgroup",
         "hooks",
         "network",
+        "rdt",
         "procfs",
         "sysctl",
         "rdt",

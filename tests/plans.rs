@@ -15,6 +15,7 @@ use orlop::container::exec::{self, Paused, plan_exec};
 use orlop::container::id::ContainerId;
 use orlop::container::record::Record;
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
+use orlop::host::resctrl::Resctrl;
 use orlop::host::{Host, Systemd};
 use orlop::process::console::Target;
 use orlop::spec::{self, Config, defaults};
@@ -46,7 +47,9 @@ impl Place {
     /// The plan's text without this machine's paths.
     fn portable(&self, text: &str) -> String {
         let path = |name: &str| self.0.join(name).to_str().unwrap().to_owned();
-        text.replace(&path("bundle"), "$BUNDLE").replace(&path("cgroup"), "$CGROUP")
+        text.replace(&path("bundle"), "$BUNDLE")
+            .replace(&path("cgroup"), "$CGROUP")
+            .replace(&path("resctrl"), "$RESCTRL")
     }
 }
 
@@ -69,24 +72,52 @@ enum On {
     Systemd,
     SystemdV1,
     SystemdUser,
+    /// A host on which SELinux confines processes (v2).
+    Selinux,
+    /// A root that is one in a user's namespace alone, without a cgroup of its own, as rootless Podman calls a runtime.
+    Podman,
+    /// A host that controls cache and memory bandwidth (v2).
+    Rdt,
 }
 
 fn host(on: On, place: &Place) -> Host {
     let user = matches!(on, On::Rootless | On::Undelegated | On::SystemdUser);
+    let tolerant = user || on == On::Podman;
     let systemd = matches!(on, On::Systemd | On::SystemdV1 | On::SystemdUser)
         .then(|| Systemd { user, own: Some("/user.slice/user-1000.slice/user@1000.service".into()) });
     let uid = if user { 1000 } else { 0 };
     let cgroup = match on {
         On::V1 | On::SystemdV1 => v1(place),
-        On::V2 | On::Systemd => v2(place, "/system.slice/caller.service"),
+        On::V2 | On::Systemd | On::Selinux | On::Rdt => v2(place, "/system.slice/caller.service"),
         On::Rootless => {
             std::fs::write(Path::new(&place.cgroup("user.slice")).join("cgroup.procs"), "").unwrap();
             v2(place, "/user.slice/shell.scope")
         }
-        On::Undelegated | On::SystemdUser => v2(place, "/user.slice/shell.scope"),
+        On::Undelegated | On::SystemdUser | On::Podman => v2(place, "/user.slice/shell.scope"),
     };
-    let (apparmor, selinux, user_namespace) = (on == On::V2, false, false);
-    Host { uid, gid: uid, cgroup, tolerant: user, systemd, user_namespace, apparmor, selinux }
+    let (apparmor, selinux, user_namespace) = (on == On::V2 || on == On::Systemd, on == On::Selinux, on == On::Podman);
+    let resctrl = if on == On::Rdt { Resctrl::At(resctrl(place)) } else { Resctrl::Unread };
+    Host {
+        uid,
+        gid: uid,
+        cgroup,
+        tolerant,
+        setgroups_denied: false,
+        systemd,
+        user_namespace,
+        apparmor,
+        selinux,
+        resctrl,
+    }
+}
+
+/// A stand-in for a mounted resctrl with one group that somebody has made.
+fn resctrl(place: &Place) -> PathBuf {
+    let root = place.0.join("resctrl");
+    for dir in ["info/L3", "info/MB", "info/L3_MON", "mon_groups", "guaranteed/mon_groups"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    root
 }
 
 fn v1(place: &Place) -> Setup {
@@ -266,6 +297,21 @@ fn resources(config: &mut Value) {
     });
 }
 
+/// All of `linux.resources` that has not been in `resources`.
+fn other_resources(config: &mut Value) {
+    let rate = |minor: u32| json!([{"major": 8, "minor": minor, "rate": 1000 + minor}]);
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": 268_435_456, "kernel": 1, "kernelTCP": 2, "disableOOMKiller": true, "useHierarchy": true,
+            "checkBeforeUpdate": true},
+        "cpu": {"quota": 50000, "period": 100_000, "burst": 20000, "realtimePeriod": 1_000_000, "realtimeRuntime": 95000, "idle": 1},
+        "blockIO": {"weight": 100, "leafWeight": 200,
+            "weightDevice": [{"major": 8, "minor": 0, "weight": 300, "leafWeight": 400}],
+            "throttleReadBpsDevice": rate(0), "throttleWriteBpsDevice": rate(1),
+            "throttleReadIOPSDevice": rate(2), "throttleWriteIOPSDevice": rate(3)},
+        "network": {"classID": 1_048_577, "priorities": [{"name": "lo", "priority": 500}]},
+    });
+}
+
 fn scope(config: &mut Value) {
     resources(config);
     config["linux"]["cgroupsPath"] = json!("pods-pod1.slice:cri:c1");
@@ -276,6 +322,24 @@ fn unified(config: &mut Value) {
     config["linux"]["resources"] = json!({"unified": {
         "memory.high": "1073741824", "memory.oom.group": "1", "cpu.weight": "10", "pids.max": "7", "io.max": "8:0 wiops=5",
     }});
+}
+
+fn net_devices(config: &mut Value) {
+    config["linux"]["netDevices"] = json!({"eth1": {"name": "eth0"}, "eth2.100": {}, "eth3": {"name": "net%d"}});
+}
+
+fn user_namespace(config: &mut Value) {
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
+fn labels(config: &mut Value) {
+    config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0:c1,c2");
+    config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
 }
 
 fn without_namespaces(config: &mut Value) {
@@ -317,16 +381,7 @@ fn cases() -> Vec<Case> {
                 config["linux"]["gidMappings"] = map;
             }),
         ),
-        case(
-            "user-namespace",
-            V2,
-            with(default_config(), |config| {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
-            }),
-        ),
+        case("user-namespace", V2, with(default_config(), user_namespace)),
         case("systemd", On::Systemd, with(default_config(), scope)),
         case("systemd-v1", On::SystemdV1, with(default_config(), scope)),
         case("systemd-user", On::SystemdUser, rootless_config()),
@@ -358,7 +413,46 @@ fn cases() -> Vec<Case> {
         case("process", V2, with(default_config(), process)),
         case("resources-v1", V1, with(default_config(), resources)),
         case("resources-v2", V2, with(default_config(), resources)),
+        case("resources-other-v1", V1, with(default_config(), other_resources)),
+        case("resources-other-v2", V2, with(default_config(), other_resources)),
         case("resources-unified", V2, with(default_config(), unified)),
+    ]
+}
+
+/// Fields that need a host of their kind, or things that only a real host has.
+fn cases_of_hosts() -> Vec<Case> {
+    use On::{V1, V2};
+    vec![
+        case("net-devices", V2, with(default_config(), net_devices)),
+        case("net-devices-user-namespace", V2, with(with(default_config(), net_devices), user_namespace)),
+        case("net-devices-joined", V2, joining(with(default_config(), net_devices), &[("network", "/run/netns/pod")])),
+        case("selinux", On::Selinux, with(with(default_config(), mounts), labels)),
+        case(
+            "selinux-elsewhere",
+            V1,
+            with(default_config(), |config| config["linux"]["mountLabel"] = json!("a_label")),
+        ),
+        case(
+            "rdt",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"schemata": ["L3:0=f", "L2:0=f"], "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:0=50", "enableMonitoring": true});
+            }),
+        ),
+        case(
+            "rdt-shared",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"closID": "guaranteed", "schemata": ["L3:0=f"]});
+            }),
+        ),
+        case(
+            "rdt-default",
+            On::Rdt,
+            with(default_config(), |config| {
+                config["linux"]["intelRdt"] = json!({"closID": "/", "enableMonitoring": true});
+            }),
+        ),
     ]
 }
 
@@ -378,6 +472,31 @@ fn cases_of_callers() -> Vec<Case> {
         case("containerd-seccomp", V2, written_by("containerd-ctr-seccomp")),
         case("containerd-user-namespace", V1, written_by("containerd-ctr-userns")),
     ]
+}
+
+/// What Podman, CRI-O and containerd for Kubernetes ask for.
+fn cases_of_pods() -> Vec<Case> {
+    use On::{Podman, Systemd, V1, V2};
+    let socket = |request: &mut Request| request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));
+    vec![
+        case("podman-v1", V1, written_by("podman")),
+        case("podman-v2", V2, written_by("podman")),
+        case("podman-terminal", V2, written_by("podman-terminal")).asked(socket),
+        case("podman-user-namespace", V2, written_by("podman-userns")),
+        case("podman-pod-member", V2, written_by("podman-pod-member")),
+        case("podman-rootless", Podman, written_by("podman-rootless")),
+        case("crio-sandbox", Systemd, written_by("crio-sandbox")),
+        case("crio-container", Systemd, written_by("crio-container")),
+        case("containerd-cri-sandbox", Systemd, written_by("containerd-cri-sandbox")),
+        case("containerd-cri-sandbox-user-namespace", Systemd, written_by("containerd-cri-sandbox-userns")),
+        case("containerd-cri-propagation", Systemd, written_by("containerd-cri-propagation")),
+        case("containerd-cri-bidirectional", Systemd, written_by("containerd-cri-bidirectional")),
+        case("containerd-cri-user-namespace", Systemd, written_by("containerd-cri-userns")),
+    ]
+}
+
+fn all_cases() -> impl Iterator<Item = Case> {
+    cases().into_iter().chain(cases_of_hosts()).chain(cases_of_callers()).chain(cases_of_pods())
 }
 
 /// One golden plan of `exec`.
@@ -408,6 +527,7 @@ impl ExecCase {
             keyring: true,
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
+            rdt: None,
         };
         let paths = match self.on {
             On::V1 => vec![("cpu", place.cgroup("cpu/c1")), ("pids", place.cgroup("pids/c1"))],
@@ -448,6 +568,7 @@ fn exec_cases() -> Vec<ExecCase> {
         exec("exec-rootless", On::Rootless, with_user, default.clone()),
         exec("exec-no-namespaces", On::V2, 0, default.clone()),
         exec("exec-docker", On::V2, usual, caller("docker-exec")),
+        exec("exec-podman", On::V2, usual, caller("podman-exec")),
         exec("exec-containerd", On::V2, usual, caller("containerd-ctr-exec")),
         ExecCase {
             change: |request| {
@@ -476,7 +597,7 @@ fn folder() -> PathBuf {
 }
 
 fn all_plans() -> Vec<(&'static str, String)> {
-    let created = cases().into_iter().chain(cases_of_callers()).map(|case| (case.name, case.plan()));
+    let created = all_cases().map(|case| (case.name, case.plan()));
     created.chain(exec_cases().into_iter().map(|case| (case.name, case.plan()))).collect()
 }
 
@@ -524,7 +645,7 @@ fn at(plan: &str, start: &str) -> Option<usize> {
 /// What has to hold for every plan of `create`, whatever the configuration.
 #[test]
 fn the_order_of_every_plan_is_safe() {
-    for case in cases().into_iter().chain(cases_of_callers()) {
+    for case in all_cases() {
         let plan = case.plan();
         // A step that is not there is in no wrong order.
         let order = |earlier: &str, later: &str| {

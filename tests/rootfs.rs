@@ -324,6 +324,25 @@ fn configured_devices_are_made_with_their_mode_and_owner() {
 }
 
 #[test]
+fn every_type_of_device_is_made_anywhere_and_what_is_there_must_be_it() {
+    need_root!();
+    let mut bundle = Bundle::writable("stat -c '%F %a %u %g %t %T' /run/fifo /opt/x/u /opt/block");
+    bundle.config["linux"]["devices"] = json!([
+        { "path": "/run/fifo", "type": "p", "fileMode": 0o640, "uid": 5, "gid": 6 },
+        { "path": "/opt/x/u", "type": "u", "major": 1, "minor": 3 },
+        { "path": "/opt/block", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600 },
+    ]);
+    let wanted = "fifo 640 5 6 0 0\ncharacter special file 666 0 0 1 3\nblock special file 600 0 0 7 0\n";
+    // The second time the nodes are there, as they were asked for.
+    for _ in 0..2 {
+        assert_eq!(bundle.run().ok(), wanted);
+    }
+    bundle.config["linux"]["devices"] = json!([{ "path": "/run/fifo", "type": "c", "major": 1, "minor": 3 }]);
+    let said = bundle.run().fails();
+    assert!(said.contains("/run/fifo: file exists"), "{said}");
+}
+
+#[test]
 fn devices_that_are_not_allowed_cannot_be_opened() {
     need_root!();
     let mut bundle = Bundle::writable(

@@ -243,3 +243,18 @@ fn the_default_root_of_a_user_is_below_xdg_runtime_dir() {
     orlop(&["delete", "--force", &id]).ok();
     assert!(found && ran.code == 0, "{ran:?}");
 }
+
+#[test]
+fn root_of_a_user_namespace_that_denies_setgroups_runs_containers() {
+    need_root!();
+    let mut bundle = Bundle::new("id -u; id -g");
+    bundle.config["linux"]["resources"] = json!({});
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "cgroup");
+    for options in mounts.iter_mut().filter_map(|mount| mount["options"].as_array_mut()) {
+        options.retain(|option| option != "gid=5");
+    }
+    let flags = ["--user", "--map-root-user", "--net", "--mount"];
+    let said = bundle.unshared(&flags, &["--rootless", "true", "run", &bundle.id()]);
+    assert_eq!(said.ok(), "0\n0\n");
+}

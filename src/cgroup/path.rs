@@ -270,7 +270,20 @@ mod tests {
     use crate::host::cgroup::Hierarchy;
 
     fn host(cgroup: Setup, tolerant: bool) -> Host {
-        Host { uid: 0, gid: 0, cgroup, tolerant, user_namespace: false, systemd: None, apparmor: false, selinux: false }
+        let resctrl = crate::host::resctrl::Resctrl::Unread;
+        let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+        Host {
+            uid: 0,
+            gid: 0,
+            cgroup,
+            tolerant,
+            user_namespace,
+            setgroups_denied,
+            systemd: None,
+            apparmor,
+            selinux,
+            resctrl,
+        }
     }
 
     fn unified(own: &str) -> Setup {

@@ -21,9 +21,9 @@ pub fn print() -> Result<()> {
         seccomp: Some(seccomp),
         apparmor: true,
         selinux: true,
-        intel_rdt: false,
+        intel_rdt: true,
         idmap: true,
-        net_devices: false,
+        net_devices: true,
         unsafe_annotations: &["org.systemd.property."],
         annotations: &[],
     };

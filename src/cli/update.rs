@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::container::Context;
 use crate::container::id::ContainerId;
-use crate::container::update::update;
+use crate::container::update::{Schemata, update};
 use crate::error::{Result, Why};
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +65,12 @@ pub struct Args {
     /// The number of processes; -1 is unlimited
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
+    /// Schema for the L3 cache (Intel RDT/CAT), such as L3:0=f0
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Schema for memory bandwidth (Intel RDT/MBA), such as MB:0=50
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// The container's id
     #[arg(value_name = "CONTAINER-ID")]
     id: String,
@@ -83,7 +89,10 @@ impl Args {
         let pids = value.pointer("/pids/limit").and_then(Value::as_i64);
         let resources: LinuxResources =
             serde_path_to_error::deserialize(&value).map_err(|e| anyhow!("{source}: {}: {}", e.path(), e.inner()))?;
-        update(context, &id, &resources, pids)
+        let given = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (l3_cache, mem_bw) = (given(&self.l3_cache_schema), given(&self.mem_bw_schema));
+        let schemata = Schemata { l3_cache: l3_cache.as_deref(), mem_bw: mem_bw.as_deref() };
+        update(context, &id, &resources, pids, schemata)
     }
 
     /// The flags in the form of `linux.resources`; what was not given is absent.

@@ -21,14 +21,15 @@ use crate::host::Host;
 use crate::host::cgroup::Setup;
 use crate::log::timestamp;
 use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
+use crate::network::devices::{self as net_devices, Device, Target};
 use crate::plan::walk::Ending;
 use crate::plan::{Plan, Runtime, Slot};
-use crate::process::console::Target;
+use crate::process::console;
 use crate::process::program;
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
 use crate::sys::process::CpuMask;
-use crate::{hooks, network, seccomp, sysctl};
+use crate::{hooks, network, rdt, seccomp, sysctl};
 
 /// How the new container is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Request {
     /// The bundle.
     pub bundle: PathBuf,
     /// Where the terminal goes.
-    pub terminal: Option<Target>,
+    pub terminal: Option<console::Target>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// A socket that a pidfd of init is sent to.
@@ -212,6 +213,7 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         keyring: !request.no_new_keyring,
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
+        rdt: None,
     })
 }
 
@@ -230,9 +232,10 @@ pub fn plan_create(
     let spec = &config.spec;
     let namespaces = Namespaces::of(spec)?;
     check_mount_namespace(spec, &namespaces)?;
-    refuse_unsupported(spec, host)?;
+    let label = mount_label(spec, host)?;
     let state = hook_state(record);
-    let asked = asked(config, &namespaces, request, &state, plan)?;
+    let sources = sources(&namespaces, host);
+    let asked = asked(config, &namespaces, request, &state, sources, plan)?;
     let hooks = spec.hooks().clone().unwrap_or_default();
     let linux = spec.linux().as_ref();
 
@@ -240,6 +243,8 @@ pub fn plan_create(
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy().into_owned());
     let placement = Placement::new(path.as_deref(), request.id.as_str(), host)?;
     record.borrow_mut().cgroup = placement.record();
+    let rdt = rdt::read(spec, request.id.as_str(), host)?;
+    record.borrow_mut().rdt = rdt.as_ref().map(|wanted| wanted.record().clone());
     plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
     let fifo = (request.start == Start::Later).then(|| plan_fifo(dir, plan)).transpose()?;
     let root = plan.slot();
@@ -248,11 +253,14 @@ pub fn plan_create(
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
+    rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
+    let net_devices = plan_net_devices(spec, &namespaces, plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
-    let mut rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root))?;
+    let mut rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root, label))?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);
+    rdt.iter().for_each(|wanted| rdt::plan_enter(wanted.record(), plan));
     let mapper = match host.uid {
         0 => user::Mapper::Root,
         uid => user::Mapper::User { uid, gid: host.gid },
@@ -265,11 +273,11 @@ pub fn plan_create(
     let mut proc = Proc::default();
     // The runtime can make it only if it can come back from it.
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
-    let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, plan));
+    let origin = plan_network(&namespaces, user_namespace, &net_devices, &joins, plan);
     let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
     plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     namespaces::plan_join(&namespaces, joins, plan);
-    process::plan_session(&asked, plan)?;
+    process::plan_session(&asked, host, &mut proc, plan)?;
     time::plan(spec, &namespaces, |plan| proc.slot(plan), plan)?;
     if namespaces.is_private(Kind::Mount) {
         // The private procfs is made while the host's /proc is still there to fall back to.
@@ -330,6 +338,34 @@ pub fn plan_create(
     Ok(std::mem::take(plan))
 }
 
+/// The network devices that are to move; adds a look for them.
+fn plan_net_devices(spec: &Spec, namespaces: &Namespaces, plan: &mut Plan) -> Result<Vec<Device>> {
+    let list = net_devices::read(spec);
+    if !list.is_empty() {
+        namespaces.require_private(Kind::Network, "linux.netDevices")?;
+    }
+    net_devices::plan_find(&list, plan);
+    Ok(list)
+}
+
+/// Adds the making of a new network namespace, and the moving of devices into whichever it is.
+fn plan_network(
+    namespaces: &Namespaces,
+    user_namespace: bool,
+    list: &[Device],
+    joins: &[namespaces::Join],
+    plan: &mut Plan,
+) -> Option<network::Origin> {
+    let kept = (!list.is_empty()).then(|| plan.outside_slot());
+    let origin = namespaces.is_new(Kind::Network).then(|| network::plan_make(user_namespace, kept, plan));
+    let target = match (origin, kept) {
+        (Some(network::Origin::Runtime(_)), Some(kept)) => Target::Slot(kept),
+        _ => namespaces::joined(joins, Kind::Network, plan).map_or(Target::Process, Target::Slot),
+    };
+    net_devices::plan_move(list, target, plan);
+    origin
+}
+
 /// Without a mount namespace every mount would be the host's.
 fn check_mount_namespace(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     if namespaces.is_private(Kind::Mount) {
@@ -364,6 +400,7 @@ fn asked<'a>(
     namespaces: &Namespaces,
     request: &Request,
     state: &hooks::State,
+    sources: Sources,
     plan: &mut Plan,
 ) -> Result<Asked<'a>> {
     let process = config.spec.process().as_ref().ok_or_else(|| anyhow!("config.json: process is missing"))?;
@@ -380,7 +417,22 @@ fn asked<'a>(
         user_namespace: namespaces.is_private(Kind::User),
         preserved_fds: request.preserve_fds,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        descriptors: descriptors(&config.spec, sources),
     })
+}
+
+/// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.
+fn descriptors(spec: &Spec, sources: Sources) -> Option<u64> {
+    const MANY: usize = 400;
+    const OTHERS: usize = 256;
+    let mapped = |mount: &&oci_spec::runtime::Mount| {
+        let option = |word: &String| matches!(word.as_str(), "idmap" | "ridmap");
+        mount.uid_mappings().is_some() || mount.options().iter().flatten().any(option)
+    };
+    let opened = |mount: &&oci_spec::runtime::Mount| sources == Sources::Outside || mapped(mount);
+    let count = spec.mounts().iter().flatten().filter(opened).count();
+    // The descriptor of the mount, and that of the mapping which it may have.
+    (count > MANY).then_some((2 * count + OTHERS) as u64)
 }
 
 /// `linux.personality` as personality(2) takes it.
@@ -401,30 +453,33 @@ pub fn personality(spec: &Spec) -> Result<Option<u64>> {
     Ok(Some(persona))
 }
 
-fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
+/// `linux.memoryPolicy` as set_mempolicy(2) takes it: mode with flags, and nodes.
+///
+/// # Errors
+/// Nodes that are no list.
+pub fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
     let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) else { return Ok(None) };
     let mut mode = spec::memory_policy_mode(asked.mode()) as u32;
     for flag in asked.flags().iter().flatten() {
         mode |= spec::memory_policy_flag(*flag) as u32;
     }
-    let nodes = spec::IdSet::parse(asked.nodes().as_deref().unwrap_or_default())
-        .map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
+    // MPOL_DEFAULT and MPOL_LOCAL take none.
+    let Some(nodes) = asked.nodes().as_deref() else { return Ok(Some((mode, [0; 128]))) };
+    let nodes = spec::IdSet::parse(nodes).map_err(|e| anyhow!("config.json: linux.memoryPolicy.nodes: {e}"))?;
     Ok(Some((mode, process::mask(&nodes))))
 }
 
-/// What this version cannot do yet is an error, not silence.
-fn refuse_unsupported(spec: &Spec, host: &Host) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        bail!("config.json: linux.netDevices is not supported");
+/// `linux.mountLabel`, on a host where SELinux reads it; elsewhere a file system would refuse it, and nobody need know.
+fn mount_label(spec: &Spec, host: &Host) -> Result<Option<CString>> {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    match label.filter(|label| host.selinux && !label.is_empty()) {
+        // It becomes part of mount options, in quotes.
+        Some(label) if label.contains(['"', '\0']) => {
+            bail!("config.json: linux.mountLabel {label:?} is not an SELinux label")
+        }
+        Some(label) => Ok(Some(CString::new(label)?)),
+        None => Ok(None),
     }
-    if linux.intel_rdt().is_some() {
-        bail!("config.json: linux.intelRdt is not supported");
-    }
-    if host.selinux && linux.mount_label().as_deref().is_some_and(|label| !label.is_empty()) {
-        bail!("config.json: linux.mountLabel is not supported");
-    }
-    Ok(())
 }
 
 /// The filter, compiled; what is odd about it becomes a warning of the plan.
@@ -440,7 +495,19 @@ pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<Rc<seccomp:
     Ok(filter.map(Rc::new))
 }
 
-fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespaces, host: &Host, root: Slot) -> Input {
+/// The root of a user namespace may not reach what the runtime's root does.
+fn sources(namespaces: &Namespaces, host: &Host) -> Sources {
+    if namespaces.is_private(Kind::User) && !host.is_rootless() { Sources::Outside } else { Sources::Inside }
+}
+
+fn input(
+    record: &Rc<RefCell<Record>>,
+    request: &Request,
+    namespaces: &Namespaces,
+    host: &Host,
+    root: Slot,
+    label: Option<CString>,
+) -> Input {
     let user_namespace = namespaces.is_private(Kind::User);
     let change = match (namespaces.is_private(Kind::Mount), request.no_pivot) {
         (false, _) => pivot::Change::Chroot,
@@ -451,9 +518,10 @@ fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespace
     Input {
         setting: Setting {
             rootfs: root,
-            sources: if user_namespace && !host.is_rootless() { Sources::Outside } else { Sources::Inside },
+            sources: sources(namespaces, host),
             user_namespace,
             bundle: record.bundle.clone(),
+            label,
         },
         path: record.rootfs.clone(),
         change,

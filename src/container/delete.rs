@@ -88,6 +88,7 @@ pub fn destroy(record: &Record, seat: Seat) -> Result<()> {
         failed.extend(end_init(record).err());
     }
     failed.extend(record.cgroup.remove().err());
+    failed.extend(record.rdt.as_ref().and_then(|group| group.remove().err()));
     if failed.is_empty() {
         failed.extend(seat.remove().err());
     }

@@ -62,7 +62,11 @@ fn running(context: &Context, id: &ContainerId) -> Result<Record> {
 }
 
 fn event_of(record: &Record) -> Result<Value> {
-    Ok(json!({"type": "stats", "id": record.id, "data": record.cgroup.stats()?}))
+    let mut data = record.cgroup.stats()?;
+    if let Some(group) = &record.rdt {
+        data["intel_rdt"] = group.stats();
+    }
+    Ok(json!({"type": "stats", "id": record.id, "data": data}))
 }
 
 fn print(event: &Value) -> Result<()> {

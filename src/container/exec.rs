@@ -17,7 +17,6 @@ use super::record::Record;
 use super::status::{self, Status};
 use super::steps::{SendPidfd, WritePidFile};
 use super::{Context, state};
-use crate::cgroup;
 use crate::error::{Result, Why};
 use crate::host::Host;
 use crate::namespaces::{JoinAll, user};
@@ -27,6 +26,7 @@ use crate::process::console::Target;
 use crate::process::program::Missing;
 use crate::spec::{Config, ProcessConfig};
 use crate::sys::fd;
+use crate::{cgroup, rdt};
 
 /// What `exec` is asked for.
 pub struct Request {
@@ -115,13 +115,14 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
         scheduler_flags: request.process.scheduler_flags,
         cpu_affinity: &request.process.cpu_affinity,
         persona: super::create::personality(&config.spec)?,
-        memory_policy: None,
+        memory_policy: super::create::memory_policy(&config.spec)?,
         seccomp: seccomp_filter(&config.spec, plan)?,
         state,
         status: "running",
         user_namespace: record.namespaces & libc::CLONE_NEWUSER != 0,
         preserved_fds: request.preserve_fds,
         keyring: record.keyring.then(|| format!("_ses.{}", record.id)),
+        descriptors: None,
     };
 
     // before
@@ -134,6 +135,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     let root = (record.namespaces & libc::CLONE_NEWNS == 0).then(|| plan_root(record, plan));
 
     // outside
+    record.rdt.iter().for_each(|group| rdt::plan_enter(group, plan));
     process::plan_outside(&asked, plan)?;
 
     // inside
@@ -146,8 +148,8 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     if asked.user_namespace {
         user::plan_entered(plan);
     }
-    process::plan_session(&asked, plan)?;
     let mut proc = Proc::default();
+    process::plan_session(&asked, host, &mut proc, plan)?;
     process::plan_terminal(&asked, terminal.as_ref(), Missing::Refused, plan)?;
     let program = process::plan_privileges(&asked, host, &mut proc, plan)?;
 

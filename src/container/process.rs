@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::plan::{Plan, Slot};
 use crate::process::console::{self, Console, Target};
 use crate::process::program::{self, Program};
+use crate::process::rlimits::Limit;
 use crate::process::{caps, fds, labels, rlimits, sched, user};
 use crate::seccomp;
 use crate::spec::{self, Capabilities, CpuAffinity};
@@ -48,6 +49,8 @@ pub struct Asked<'a> {
     pub preserved_fds: u32,
     /// The session keyring to join.
     pub keyring: Option<String>,
+    /// How many descriptors there will be at once, where these are many: their limit is lowered when they are closed.
+    pub descriptors: Option<u64>,
 }
 
 /// The terminal's way out, planned.
@@ -74,6 +77,9 @@ pub fn plan_before(
     dev_console: Option<Slot>,
     plan: &mut Plan,
 ) -> Result<Option<Terminal>> {
+    if let Some(room) = asked.descriptors {
+        rlimits::plan_room(room, plan);
+    }
     let wanted = asked.process.terminal().unwrap_or(false);
     let Some(target) = target else {
         if wanted {
@@ -105,18 +111,25 @@ pub fn plan_outside(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
         sched::plan_oom_score(score, plan);
     }
     if asked.user_namespace {
-        rlimits::plan(limits(asked.process)?, rlimits::By::Runtime, plan);
+        let limits = limits(asked.process)?;
+        let with_room = |limit| asked.descriptors.map_or_else(|| Limit::clone(&limit), |room| limit.with_room(room));
+        rlimits::plan(limits.into_iter().map(with_room).collect(), rlimits::By::Runtime, plan);
     }
     Ok(())
 }
 
 /// Adds the beginning inside: session and keyring.
-pub fn plan_session(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
+pub fn plan_session(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut Plan) -> Result<()> {
     if let Some(cpus) = &asked.cpu_affinity.initial {
         sched::plan_affinity(mask(cpus), plan);
     }
     console::plan_session(plan);
     if let Some(name) = &asked.keyring {
+        let label = asked.process.selinux_label().as_deref();
+        if let Some(label) = label.filter(|label| host.selinux && !label.is_empty()) {
+            let proc = proc.slot(plan);
+            labels::plan_key_label(label, proc, plan)?;
+        }
         sched::plan_keyring(name, plan)?;
     }
     Ok(())
@@ -152,9 +165,7 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
         labels::plan_selinux(label, host.selinux, proc, plan)?;
     }
     plan_scheduling(asked, plan);
-    if !asked.user_namespace {
-        rlimits::plan(limits(process)?, rlimits::By::Init, plan);
-    }
+    rlimits::plan(limits_of_init(asked)?, rlimits::By::Init, plan);
     // Before the filter, which may know nothing of close_range(2). What is opened later closes itself.
     fds::plan(asked.preserved_fds, plan);
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
@@ -196,7 +207,7 @@ fn plan_scheduling(asked: &Asked<'_>, plan: &mut Plan) {
                 runtime: scheduler.runtime().unwrap_or(0),
                 deadline: scheduler.deadline().unwrap_or(0),
                 period: scheduler.period().unwrap_or(0),
-                size: 0,
+                ..SchedAttr::default()
             },
             plan,
         );
@@ -246,17 +257,29 @@ fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
-        setgroups_denied: asked.user_namespace && host.is_rootless(),
+        setgroups_denied: asked.user_namespace && host.is_rootless() || host.setgroups_denied,
     }
 }
 
-fn limits(process: &Process) -> Result<Vec<rlimits::Limit>> {
-    let mut limits = Vec::new();
+/// What the process sets for itself: in a user namespace only the limit that had to make room for the mounts.
+fn limits_of_init(asked: &Asked<'_>) -> Result<Vec<Limit>> {
+    let mut all = limits(asked.process)?;
+    if asked.user_namespace {
+        all.retain(|limit| asked.descriptors.is_some() && limit.is_of_descriptors());
+    }
+    if asked.descriptors.is_some() && !all.iter().any(Limit::is_of_descriptors) {
+        all.push(Limit::of_runtime()?);
+    }
+    Ok(all)
+}
+
+fn limits(process: &Process) -> Result<Vec<Limit>> {
+    let mut limits: Vec<Limit> = Vec::new();
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         let json = format!("process.rlimits[{index}]");
         let name = limit.typ().to_string();
         let Some(resource) = spec::rlimit_number(&name) else { bail!("config.json: {json}.type {name:?} is unknown") };
-        limits.push(rlimits::Limit { json, name, resource, soft: limit.soft(), hard: limit.hard() });
+        limits.push(Limit { json, name, resource, soft: limit.soft(), hard: limit.hard() });
     }
     Ok(limits)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup;
+use crate::{cgroup, rdt};
 
 /// The record of one container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,4 +39,7 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// The cgroups.
     pub cgroup: cgroup::Record,
+    /// The group of `linux.intelRdt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<rdt::Record>,
 }

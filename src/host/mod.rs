@@ -1,6 +1,7 @@
 //! What is there: the machine and the user that plans are made for. A plain struct that a test can write by hand.
 
 pub mod cgroup;
+pub mod resctrl;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub struct Host {
     /// Whether the runtime is in another user namespace than the machine's first, as in rootless Podman: it may
     /// then be root and yet have no rights over the namespaces that it came from.
     pub user_namespace: bool,
+    /// Whether that user namespace lets nobody change supplementary groups (setgroups in user_namespaces(7)).
+    pub setgroups_denied: bool,
     /// Which cgroup hierarchies there are.
     pub cgroup: cgroup::Setup,
     /// Whether a cgroup that may not be made is done without (`--rootless`).
@@ -27,6 +30,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether SELinux confines processes here.
     pub selinux: bool,
+    /// Where cache and memory bandwidth are controlled.
+    pub resctrl: resctrl::Resctrl,
 }
 
 /// A systemd that is asked for cgroups.
@@ -65,10 +70,13 @@ impl Host {
             gid: nix::unistd::getegid().as_raw(),
             cgroup: cgroup::Setup::probe()?,
             user_namespace,
+            setgroups_denied: user_namespace
+                && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
             tolerant: uid != 0 || user_namespace,
             systemd: None,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            resctrl: resctrl::Resctrl::Unread,
         })
     }
 

@@ -232,6 +232,12 @@ pub fn plan_spawn(namespaces: &Namespaces, plan: &mut Plan) -> Result<Vec<Join>>
     Ok(joins)
 }
 
+/// Where the runtime holds a namespace of that kind that is to be joined.
+pub fn joined(joins: &[Join], kind: Kind, plan: &Plan) -> Option<Slot> {
+    let early = plan.spawn.for_children.iter().find(|(_, flag)| *flag == kind.flag()).map(|(slot, _)| *slot);
+    early.or_else(|| joins.iter().find(|join| join.kind == kind).map(|join| join.slot))
+}
+
 /// Adds the entering of existing namespaces, and of a new cgroup namespace.
 pub fn plan_join(namespaces: &Namespaces, joins: Vec<Join>, plan: &mut Plan) {
     for join in joins {

@@ -82,6 +82,18 @@ impl Plan {
     /// The failed step in its own words. The caller undoes what the record names.
     pub fn execute(&self, runtime: &mut Runtime, ending: Ending, trace: &mut Trace) -> Result<()> {
         runtime.slots = Slots::new(self.slots);
+        let result = self.walk(runtime, ending, trace);
+        // A runtime that waits for its container would keep namespaces and sources of mounts alive.
+        runtime.slots = Slots::default();
+        if result.is_err()
+            && let Some(child) = &runtime.child
+        {
+            child.end();
+        }
+        result
+    }
+
+    fn walk(&self, runtime: &mut Runtime, ending: Ending, trace: &mut Trace) -> Result<()> {
         let mut walk = Walk { plan: self, runtime, clock: trace.start(self.len())?, injected: injected() };
         for (index, step) in self.before.iter().enumerate() {
             walk.act(step.as_ref(), index)?;
@@ -94,11 +106,6 @@ impl Plan {
         let result = walk.go(ours.as_fd(), ending);
         walk.kill_here(self.len());
         walk.clock.finish(self, trace)?;
-        if result.is_err()
-            && let Some(child) = &runtime.child
-        {
-            child.end();
-        }
         result
     }
 

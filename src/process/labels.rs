@@ -48,6 +48,17 @@ pub fn plan_selinux(label: &str, enabled: bool, proc: Slot, plan: &mut Plan) -> 
     Ok(())
 }
 
+/// Adds the label that keyrings made from here on take; else the container could not use its own. execve ends it.
+///
+/// # Errors
+/// A NUL byte.
+pub fn plan_key_label(label: &str, proc: Slot, plan: &mut Plan) -> Result<()> {
+    let text = CString::new(label).map_err(|_| anyhow!("config.json: process.selinuxLabel contains a NUL byte"))?;
+    let paths = [c"thread-self/attr/keycreate", c"thread-self/attr/keycreate"];
+    plan.inside(WriteLabel { what: "SELinux label of keyrings", label: label.to_owned(), text, paths, proc });
+    Ok(())
+}
+
 struct NoNewPrivs;
 
 impl fmt::Display for NoNewPrivs {

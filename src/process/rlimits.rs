@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Result, Why};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
-use crate::sys::process::prlimit;
+use crate::sys::process::{getrlimit, prlimit};
 
 /// One limit, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,57 @@ pub struct Limit {
     pub soft: u64,
     /// The ceiling.
     pub hard: u64,
+}
+
+impl Limit {
+    /// RLIMIT_NOFILE.
+    pub fn is_of_descriptors(&self) -> bool {
+        self.resource == NOFILE
+    }
+
+    /// The limit as it has to be while the process still holds that many descriptors.
+    #[must_use]
+    pub fn with_room(&self, room: u64) -> Limit {
+        let room = if self.is_of_descriptors() { room } else { 0 };
+        Limit { soft: self.soft.max(room), hard: self.hard.max(room), ..self.clone() }
+    }
+
+    /// The runtime's own limit on descriptors, which the process inherits where none is configured.
+    ///
+    /// # Errors
+    /// Those of getrlimit(2).
+    pub fn of_runtime() -> Result<Limit> {
+        let (soft, hard) = getrlimit(NOFILE).why(|| "getrlimit")?;
+        Ok(Limit { json: "process.rlimits".into(), name: "RLIMIT_NOFILE".into(), resource: NOFILE, soft, hard })
+    }
+}
+
+const NOFILE: u32 = libc::RLIMIT_NOFILE;
+
+/// Adds the raising of the runtime's own limit on descriptors, so that it can hold that many.
+pub fn plan_room(room: u64, plan: &mut Plan) {
+    plan.before(MakeRoom(room));
+}
+
+struct MakeRoom(u64);
+
+impl fmt::Display for MakeRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "making room for {} descriptors", self.0)
+    }
+}
+
+impl Outside for MakeRoom {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        let MakeRoom(room) = *self;
+        let (soft, hard) = getrlimit(NOFILE).why(|| "getrlimit")?;
+        if room <= soft {
+            return Ok(());
+        }
+        prlimit(0, NOFILE, room, hard.max(room)).why(|| {
+            format!("the mounts of config.json need RLIMIT_NOFILE {room}, and the runtime's hard limit is {hard}")
+        })
+    }
 }
 
 /// Who sets the limits.

@@ -7,7 +7,7 @@ use std::fmt;
 use anyhow::anyhow;
 use nix::errno::Errno;
 
-use crate::error::{Result, Why};
+use crate::error::{Result, Why, errno_text};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
 use crate::sys::keyring;
 use crate::sys::process::{self, CpuMask, SchedAttr};
@@ -80,6 +80,17 @@ impl fmt::Display for SetScheduler {
 impl Inside for SetScheduler {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
         Ok(process::sched_setattr(0, self.0)?)
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        let realtime = matches!(self.0.policy as i32, libc::SCHED_FIFO | libc::SCHED_RR);
+        match fault.errno {
+            Errno::EPERM if realtime => {
+                let hint = "a v1 cgroup without linux.resources.cpu.realtimeRuntime has no realtime processes";
+                format!("{} ({hint})", errno_text(fault.errno))
+            }
+            errno => errno_text(errno),
+        }
     }
 }
 

@@ -69,6 +69,9 @@ pub fn step(
             None => (c(word)?, None),
         });
     }
+    if let Some(label) = &entry.label {
+        options.push((c"context".to_owned(), Some(label.clone())));
+    }
     let given = |key: &str| words().any(|word| word.split('=').next() == Some(key));
     let mut attributes = entry.options.attributes().set;
     if flags & libc::MS_RDONLY == 0 {
@@ -112,7 +115,10 @@ impl fmt::Display for MountDetached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)?;
         f.write_str(if self.copies_up { " with a copy of what it hides" } else { "" })?;
-        f.write_str(if self.mapping.is_some() { " with mapped ids" } else { "" })
+        f.write_str(if self.mapping.is_some() { " with mapped ids" } else { "" })?;
+        let label =
+            self.options.iter().find(|(key, _)| key.as_c_str() == c"context").and_then(|(_, value)| value.as_ref());
+        label.map_or(Ok(()), |label| write!(f, " labelled {label:?}"))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A masked file is covered by /dev/null, verified to be that device (CVE-2025-31133); all masked
 //! directories are covered by clones of one empty read-only tmpfs.
 
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,7 +20,13 @@ use crate::sys::mount::{detached, move_mount, open_tree};
 ///
 /// # Errors
 /// Paths that are none.
-pub fn plan(masked: &[String], read_only: &[String], rootfs: Slot, plan: &mut Plan) -> Result<()> {
+pub fn plan(
+    masked: &[String],
+    read_only: &[String],
+    label: Option<&CString>,
+    rootfs: Slot,
+    plan: &mut Plan,
+) -> Result<()> {
     let dests = |field: &str, paths: &[String]| {
         let dest = |(index, path): (usize, &String)| Dest::new(&format!("linux.{field}[{index}]"), path);
         paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()
@@ -29,7 +36,7 @@ pub fn plan(masked: &[String], read_only: &[String], rootfs: Slot, plan: &mut Pl
     }
     if !masked.is_empty() {
         let null = Dest::new("dev", "/dev/null")?;
-        plan.inside(Mask { paths: dests("maskedPaths", masked)?, null, rootfs });
+        plan.inside(Mask { paths: dests("maskedPaths", masked)?, null, label: label.cloned(), rootfs });
     }
     Ok(())
 }
@@ -91,12 +98,15 @@ fn set_read_only_and_attach(tree: &OwnedFd, place: &OwnedFd) -> crate::sys::Resu
 struct Mask {
     paths: Vec<Dest>,
     null: Dest,
+    /// What SELinux is to call the directory that covers directories.
+    label: Option<CString>,
     rootfs: Slot,
 }
 
 impl fmt::Display for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "masking paths: {}", list(&self.paths))
+        write!(f, "masking paths: {}", list(&self.paths))?;
+        self.label.as_ref().map_or(Ok(()), |label| write!(f, " labelled {label:?}"))
     }
 }
 
@@ -116,7 +126,7 @@ impl Inside for Mask {
             let cover = match cover {
                 // The first of a kind is attached itself; the next ones are clones of what is attached.
                 Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
-                None if is_dir => empty_directory(),
+                None if is_dir => empty_directory(self.label.as_deref()),
                 None => self.dev_null(rootfs),
             }
             .map_err(&fault)?;
@@ -143,8 +153,13 @@ impl Mask {
     }
 }
 
-fn empty_directory() -> crate::sys::Result<OwnedFd> {
+fn empty_directory(label: Option<&CStr>) -> crate::sys::Result<OwnedFd> {
     let attributes =
         libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-    detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attributes)
+    let small = [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")];
+    match label {
+        // The inode of a labelled file system takes one for its attribute too.
+        Some(label) => detached(c"tmpfs", &[small[0], (c"nr_inodes", c"2"), (c"context", label)], attributes),
+        None => detached(c"tmpfs", &small, attributes),
+    }
 }

@@ -55,6 +55,7 @@ impl<'a> Rootfs<'a> {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         let entries =
             mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
+        let entries = entries.into_iter().map(|entry| entry.labelled(input.setting.label.as_ref())).collect();
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries, read_only_later: Vec::new() })
     }
@@ -144,6 +145,6 @@ impl<'a> Rootfs<'a> {
         let list = |paths: Option<&Vec<String>>| paths.cloned().unwrap_or_default();
         let masked = list(linux.and_then(|l| l.masked_paths().as_ref()));
         let read_only = list(linux.and_then(|l| l.readonly_paths().as_ref()));
-        masks::plan(&masked, &read_only, self.slot(), plan)
+        masks::plan(&masked, &read_only, self.input.setting.label.as_ref(), self.slot(), plan)
     }
 }

@@ -29,6 +29,7 @@ const PART_ATTRIBUTES: u64 = 3;
 const PART_PROPAGATION: u64 = 4;
 const PART_FILE_ON_DIR: u64 = 5;
 const PART_DIR_ON_FILE: u64 = 6;
+const PART_LABEL: u64 = 7;
 /// Free for parts of steps in other files.
 pub(super) const PART_OTHER: u64 = 16;
 
@@ -59,6 +60,8 @@ pub struct Entry<'a> {
     pub idmap: Option<idmap::Asked>,
     /// Which option names an id that the container's user namespace does not map.
     pub unmapped: Option<String>,
+    /// What SELinux is to call its files: `linux.mountLabel`, for the types that take it.
+    pub label: Option<CString>,
 }
 
 impl<'a> Entry<'a> {
@@ -95,7 +98,31 @@ impl<'a> Entry<'a> {
             bail!("config.json: {json}: the ids of a mount of type {fstype} cannot be mapped");
         }
         let unmapped = idmap::unmapped(&options.data, spec);
-        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped })
+        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped, label: None })
+    }
+
+    /// With the label of the container's mounts, where it is a new file system that can be labelled as a whole.
+    ///
+    /// procfs and sysfs have labels of the policy's own, cgroups are shared with the host, and a bind shows the
+    /// files of another mount.
+    pub fn labelled(mut self, label: Option<&CString>) -> Entry<'a> {
+        const OWN: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+        let given = self.options.data.split(',').any(|word| word.starts_with("context="));
+        if !self.is_bind() && !given && !OWN.contains(&self.fstype.as_str()) {
+            self.label = label.cloned();
+        }
+        self
+    }
+
+    /// The options for mount(2). A label has commas in it (`s0:c1,c2`), so it stands in quotes.
+    fn data(&self) -> String {
+        let mut data = self.options.data.clone();
+        // The kernel's mqueue takes no option; its files are labelled afterwards.
+        if let Some(label) = self.label.as_ref().filter(|_| self.fstype != "mqueue") {
+            let comma = if data.is_empty() { "" } else { "," };
+            data += &format!("{comma}context=\"{}\"", label.to_string_lossy());
+        }
+        data
     }
 
     /// Whether the mount depends on the network namespace of the process that makes it.
@@ -122,6 +149,8 @@ pub struct Setting {
     pub user_namespace: bool,
     /// Where relative sources begin.
     pub bundle: std::path::PathBuf,
+    /// What SELinux is to call the files of new mounts.
+    pub label: Option<CString>,
 }
 
 /// A mount that becomes read-only when nothing is written below it any more.
@@ -144,7 +173,7 @@ pub fn plan(
     let mapping = entry.idmap.as_ref().map(|asked| maps.mapping(asked, plan));
     if entry.is_bind() {
         let recursive = entry.options.is_recursive_bind() || !entry.options.is_bind();
-        let bind = bind(entry, entry.source.clone(), recursive, mapping, setting, plan)?;
+        let bind = bind(entry, entry.source.clone(), recursive, mapping, (setting, setting.sources), plan)?;
         plan.inside(bind);
         return Ok(None);
     }
@@ -165,19 +194,22 @@ pub fn plan(
         fstype: c(entry.fstype.clone())?,
         dest: entry.dest.clone(),
         flags,
-        data: (!entry.options.data.is_empty()).then(|| c(entry.options.data.clone())).transpose()?,
+        data: Some(entry.data()).filter(|data| !data.is_empty()).map(c).transpose()?,
+        label: entry.label.clone().filter(|_| entry.fstype == "mqueue"),
         after: After::of(&entry.options),
         unmapped: entry.unmapped.clone(),
         kept,
         rootfs: setting.rootfs,
     };
-    if step.is_worked_on() && detached::takes(entry) {
+    // The label of a message queue is set through its name.
+    if step.is_worked_on() && step.label.is_none() && detached::takes(entry) {
         let first = detached::step(entry, flags, None, kept, setting.rootfs)?;
         // For filters of an outer container that are older than fsopen(2).
         plan.inside(Either { first, second: step, on: &[Errno::ENOSYS] });
     } else if entry.fstype == "sysfs" && setting.user_namespace {
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
-        let mut bind = bind(entry, c"/sys".to_owned(), true, None, setting, plan)?;
+        // Everybody reaches /sys, so init can open it, and only where it has to.
+        let mut bind = bind(entry, c"/sys".to_owned(), true, None, (setting, Sources::Inside), plan)?;
         bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
         plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
     } else {
@@ -201,7 +233,7 @@ fn bind(
     source: CString,
     recursive: bool,
     mapping: Option<Mapping>,
-    setting: &Setting,
+    (setting, sources): (&Setting, Sources),
     plan: &mut Plan,
 ) -> Result<Bind> {
     let source = if source.to_bytes().starts_with(b"/") {
@@ -212,7 +244,7 @@ fn bind(
         path.extend(source.to_bytes());
         CString::new(path).map_err(|_| anyhow!("config.json: {}.source contains a NUL byte", entry.json))?
     };
-    let opened = match (setting.sources, mapping) {
+    let opened = match (sources, mapping) {
         (Sources::Inside, None) => None,
         // Ids are mapped by who is root over the file system, which the container's root need not be.
         _ => {
@@ -278,6 +310,7 @@ pub(super) fn explain(fault: Fault) -> String {
         PART_SOURCE => "opening the source: ",
         PART_ATTRIBUTES => "setting mount attributes: ",
         PART_PROPAGATION => "setting propagation: ",
+        PART_LABEL => "setting linux.mountLabel: ",
         PART_FILE_ON_DIR => "the source is a file, the destination a directory: ",
         PART_DIR_ON_FILE => "the source is a directory, the destination is none: ",
         _ => "",
@@ -291,6 +324,8 @@ struct MountFs {
     dest: Dest,
     flags: u64,
     data: Option<CString>,
+    /// Set on the mounted directory.
+    label: Option<CString>,
     after: After,
     unmapped: Option<String>,
     kept: Option<Slot>,
@@ -299,7 +334,12 @@ struct MountFs {
 
 impl fmt::Display for MountFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)
+        write!(f, "mounting {:?} to rootfs at {}", self.source, self.dest)?;
+        let data = self.data.as_deref().map(|data| data.to_string_lossy()).unwrap_or_default();
+        if let Some(at) = data.find("context=") {
+            write!(f, " with {}", data.get(at..).unwrap_or_default())?;
+        }
+        self.label.as_ref().map_or(Ok(()), |label| write!(f, " labelled {label:?}"))
     }
 }
 
@@ -327,7 +367,7 @@ pub(super) fn explain_link(fstype: &CStr, fault: Fault) -> Option<String> {
 impl MountFs {
     /// Whether the mount is needed again once it is there.
     fn is_worked_on(&self) -> bool {
-        self.kept.is_some() || !self.after.is_nothing()
+        self.kept.is_some() || self.label.is_some() || !self.after.is_nothing()
     }
 }
 
@@ -361,6 +401,9 @@ impl Inside for MountFs {
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
         if self.is_worked_on() {
             let mounted = open_mounted(&self.dest, dest.as_fd(), rootfs)?;
+            if let Some(label) = &self.label {
+                set_label(mounted.as_fd(), label).map_err(Fault::at(PART_LABEL))?;
+            }
             self.after.apply(mounted.as_fd())?;
             if let Some(slot) = self.kept {
                 init.slots.put(slot, mounted);
@@ -372,6 +415,12 @@ impl Inside for MountFs {
     fn explain(&self, fault: Fault) -> String {
         explain_link(&self.fstype, fault).unwrap_or_else(|| explain_option(fault, self.unmapped.as_deref()))
     }
+}
+
+/// The label that SELinux knows a directory by; an attribute cannot be set through O_PATH.
+fn set_label(dir: BorrowedFd<'_>, label: &CStr) -> sys::Result<()> {
+    let dir = fd::openat(dir, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    sys::copy::fsetxattr(dir.as_fd(), c"security.selinux", label.to_bytes_with_nul())
 }
 
 /// The kernel says no more than "invalid argument" of an id that is not mapped.
@@ -477,15 +526,12 @@ impl Bind {
 
 impl Inside for Bind {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let cloned = match self.opened {
-            Some(_) => None,
-            None => Some(clone_tree(fd::cwd(), &self.source, self.recursive).map_err(Fault::at(PART_SOURCE))?),
+        // Taken out, and closed when it is attached: there may be very many of them.
+        let tree = match self.opened {
+            Some(slot) => init.slots.take(slot).ok_or(Errno::EBADF)?,
+            None => clone_tree(fd::cwd(), &self.source, self.recursive).map_err(Fault::at(PART_SOURCE))?,
         };
-        let tree = match (&cloned, self.opened) {
-            (Some(tree), _) => tree.as_fd(),
-            (None, Some(slot)) => init.slots.get(slot)?,
-            (None, None) => return Err(Fault::from(Errno::EBADF)),
-        };
+        let tree = tree.as_fd();
         let rootfs = init.slots.get(self.rootfs)?;
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
         let mut late = false;

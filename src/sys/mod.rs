@@ -17,6 +17,7 @@ pub mod mem;
 pub mod missing;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod ns;
 pub mod process;
 pub mod root;

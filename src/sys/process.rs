@@ -203,7 +203,8 @@ pub fn ioprio_set(class: u32, level: u32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << 13 | level) }).map(drop)
 }
 
-/// The structure of sched_setattr(2), its first version.
+/// The structure of sched_setattr(2), its second version; a kernel of the first one (before 5.3) takes it, as the
+/// members that it does not know are 0.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SchedAttr {
@@ -223,6 +224,10 @@ pub struct SchedAttr {
     pub deadline: u64,
     /// For SCHED_DEADLINE, nanoseconds.
     pub period: u64,
+    /// For SCHED_FLAG_UTIL_CLAMP_MIN.
+    pub util_min: u32,
+    /// For SCHED_FLAG_UTIL_CLAMP_MAX.
+    pub util_max: u32,
 }
 
 /// sched_setattr(2) of a process, 0 for this one.

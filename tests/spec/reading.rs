@@ -277,7 +277,7 @@ fn no_field_of_the_specification_is_lost() {
 }
 
 #[test]
-fn documents_of_docker_and_containerd_pass_without_a_warning() {
+fn documents_of_engines_pass_without_a_warning() {
     for (name, syscalls) in [
         ("config-docker", true),
         ("config-docker-blkio", true),
@@ -288,6 +288,18 @@ fn documents_of_docker_and_containerd_pass_without_a_warning() {
         ("config-containerd-ctr", false),
         ("config-containerd-ctr-seccomp", true),
         ("config-containerd-ctr-userns", false),
+        ("config-containerd-cri-bidirectional", false),
+        ("config-containerd-cri-propagation", false),
+        ("config-containerd-cri-sandbox", false),
+        ("config-containerd-cri-sandbox-userns", false),
+        ("config-containerd-cri-userns", false),
+        ("config-crio-container", false),
+        ("config-crio-sandbox", false),
+        ("config-podman", true),
+        ("config-podman-pod-member", true),
+        ("config-podman-rootless", true),
+        ("config-podman-terminal", true),
+        ("config-podman-userns", true),
     ] {
         let config = Config::read(sample(name)).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e)));
         assert_eq!(config.warnings, [""; 0], "{name}");

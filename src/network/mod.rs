@@ -14,6 +14,8 @@ use crate::error::{Result, Why};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
 use crate::sys::{channel, fd, net, ns};
 
+pub mod devices;
+
 /// How a container comes to its new network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -23,15 +25,15 @@ pub enum Origin {
     Runtime(Slot),
 }
 
-/// Decides where a new network namespace comes from, and adds its making.
-pub fn plan_make(user_namespace: bool, plan: &mut Plan) -> Origin {
+/// Decides where a new network namespace comes from, and adds its making. The runtime keeps it open in `kept`.
+pub fn plan_make(user_namespace: bool, kept: Option<Slot>, plan: &mut Plan) -> Origin {
     if user_namespace {
         return Origin::Clone;
     }
     plan.spawn.flags &= !(libc::CLONE_NEWNET as u64);
     let (outside, inside) = (plan.outside_slot(), plan.slot());
     plan.before(MakePair { outside, inside });
-    plan.alongside(MakeNetwork(outside));
+    plan.alongside(MakeNetwork { socket: outside, kept });
     Origin::Runtime(inside)
 }
 
@@ -63,7 +65,10 @@ impl Outside for MakePair {
     }
 }
 
-struct MakeNetwork(Slot);
+struct MakeNetwork {
+    socket: Slot,
+    kept: Option<Slot>,
+}
 
 impl fmt::Display for MakeNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,8 +82,11 @@ impl Outside for MakeNetwork {
         let own = current()?;
         ns::unshare(libc::CLONE_NEWNET).why(|| "unshare")?;
         let made = current().and_then(|new| {
-            let socket = runtime.slots.get(self.0).why(|| "network namespace")?;
+            let socket = runtime.slots.get(self.socket).why(|| "network namespace")?;
             channel::send_fds(socket, b"network", &[new.as_fd()]).why(|| "handing over the network namespace")?;
+            if let Some(kept) = self.kept {
+                runtime.slots.put(kept, new);
+            }
             net::raise(c"lo").why(|| "loopback")
         });
         // Hooks, and everything else that the runtime does, belong in its own network.
