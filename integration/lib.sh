@@ -13,6 +13,11 @@
 #
 # runs a suite, or those of its cases whose name contains PATTERN, through another
 # runtime than the release binary. KEEP=1 keeps the temporary folder.
+#
+#   integration/fetch-callers FOLDER forky
+#   CALLERS=FOLDER integration/docker/run
+#
+# runs it with the callers of another Debian release.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 SUITE=$(basename "$HERE")
@@ -73,12 +78,13 @@ find_runtime() {
 sandbox() {
     [ "$(id -u)" = 0 ] || die "has to be run by root"
     find_runtime
+    [ -z "${CALLERS:-}" ] || CALLERS=$(realpath -e -- "$CALLERS") || die "no folder $CALLERS"
     packages "${PACKAGES[@]}"
     WORK=$(mktemp -d "/var/tmp/orlop-$SUITE.XXXXXX")
     # Containers of unprivileged users reach their root filesystems through it.
     chmod 755 "$WORK"
     CGROUP=/orlop-$SUITE-${WORK##*.}
-    export RUNTIME WORK CGROUP
+    export RUNTIME WORK CGROUP CALLERS
     unset XDG_RUNTIME_DIR DOCKER_HOST DOCKER_CONTEXT CONTAINER_HOST CONTAINERD_ADDRESS CONTAINERD_NAMESPACE
     local child=
     trap 'clean_up "$child"' EXIT
@@ -126,6 +132,11 @@ remove_cgroups() {
 }
 
 prepare_sandbox() {
+    if [ -n "${CALLERS:-}" ]; then
+        # Its programs, with their libraries, hide those of the host, for the suite.
+        mount -t overlay -o "ro,lowerdir=$CALLERS/usr:/usr" callers /usr || die "cannot lay $CALLERS/usr over /usr"
+        hash -r
+    fi
     ip link set lo up
     # Daemons and shims have fixed places for sockets, keys and plugins here.
     mount -t tmpfs -o mode=755 tmpfs /run
@@ -156,15 +167,16 @@ busybox_rootfs() {
     echo 'not a program' >"$1/etc/motd"
 }
 
-# docker_archive ROOTFS NAME FILE : an image of one layer, as `docker save` writes it.
+# docker_archive ROOTFS NAME FILE [COMMAND] : an image of one layer, as `docker save`
+# writes it; what it runs is a list of JSON.
 docker_archive() {
     local folder=$WORK/archive layer config
     mkdir -p "$folder"
     tar -C "$1" -cf "$folder/layer.tar" .
     layer=$(sha256sum "$folder/layer.tar" | cut -d ' ' -f 1)
-    jq -n --arg layer "sha256:$layer" --arg architecture "$(dpkg --print-architecture)" '{
+    jq -n --arg layer "sha256:$layer" --arg architecture "$(dpkg --print-architecture)" --argjson command "[${4:-\"sh\"}]" '{
         $architecture, os: "linux", rootfs: {type: "layers", diff_ids: [$layer]},
-        config: {Cmd: ["sh"], Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}}' >"$folder/config.json"
+        config: {Cmd: $command, Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}}' >"$folder/config.json"
     config=$(sha256sum "$folder/config.json" | cut -d ' ' -f 1)
     mv "$folder/config.json" "$folder/$config.json"
     jq -n --arg config "$config.json" --arg name "$2" \
@@ -263,6 +275,29 @@ says() {
 on_terminal() {
     SHELL=/bin/bash script -qec "stty rows 33 cols 101; $1" /dev/null | tr -d '\r'
     return "${PIPESTATUS[0]}"
+}
+
+# converse COMMAND_LINE [EXPECTED WORDS]... : runs it with such a terminal, types each
+# WORDS (of printf) as soon as EXPECTED has been printed, and prints all at the end.
+# What is typed too early, before a program has set its terminal, is not understood.
+converse() {
+    local keys=$WORK/tmp/keys.$BASHPID printed=$WORK/tmp/printed.$BASHPID keyboard terminal code=0
+    mkfifo "$keys"
+    exec {keyboard}<>"$keys"
+    SHELL=/bin/bash script -qefc "stty rows 33 cols 101; $1" /dev/null <"$keys" >"$printed" &
+    terminal=$!
+    shift
+    while [ $# -gt 0 ]; do
+        [ -z "$1" ] || eventually grep -q -F -e "$1" "$printed"
+        # shellcheck disable=SC2059
+        printf "$2" >&"$keyboard"
+        shift 2
+    done
+    wait $terminal || code=$?
+    exec {keyboard}<&-
+    tr -d '\r' <"$printed"
+    rm "$keys" "$printed"
+    return $code
 }
 
 # cgroup_of CONTAINER_CGROUP V1_CONTROLLER : its folder.

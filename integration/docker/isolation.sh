@@ -23,6 +23,20 @@ it_joins_a_network_with_names() {
     docker network rm harbour >/dev/null
 }
 
+it_joins_and_leaves_a_network_while_it_runs() {
+    docker network create --subnet 172.29.0.0/24 --internal quay >/dev/null
+    in_background --name visitor --network none
+    docker network disconnect none visitor
+    docker network connect --ip 172.29.0.7 quay visitor
+    contains "inet 172.29.0.7/24" "$(docker exec visitor ip -o address show)"
+    equal 172.29.0.7 "$(docker network inspect --format '{{range .Containers}}{{.IPv4Address}}{{end}}' quay | cut -d / -f 1)"
+    docker network disconnect quay visitor
+    lacks 172.29.0.7 "$(docker exec visitor ip -o address show)"
+    remove visitor
+    docker network rm quay >/dev/null
+    status 1 docker network inspect quay
+}
+
 it_has_no_network_when_asked_for_none() {
     equal "lo" "$(docker run --rm --network none busybox ls /sys/class/net)"
     contains "UP" "$(docker run --rm --network none busybox ip link show lo)"
@@ -75,6 +89,22 @@ it_mounts_a_volume_with_what_the_image_has_there() {
     equal root "$(docker run --rm -v things:/etc busybox sh -c 'cut -d : -f 1 /etc/passwd | head -n 1; echo kept >/etc/kept')"
     equal kept "$(docker run --rm -v things:/mnt busybox cat /mnt/kept)"
     docker volume rm things >/dev/null
+}
+
+it_keeps_a_volume_until_it_is_removed() {
+    docker volume create --label use=test cargo >/dev/null
+    docker run --rm --mount type=volume,source=cargo,destination=/hold busybox sh -c 'echo grain >/hold/goods'
+    equal cargo "$(docker volume ls -q --filter label=use=test)"
+    equal grain "$(cat "$(docker volume inspect --format '{{.Mountpoint}}' cargo)/goods")"
+    in_background --name carrier -v cargo:/hold:ro
+    equal grain "$(docker exec carrier cat /hold/goods)"
+    status 1 docker exec carrier touch /hold/more
+    contains "Read-only file system" "$output"
+    status 1 docker volume rm cargo
+    contains "in use" "$output"
+    remove carrier
+    docker volume rm cargo >/dev/null
+    equal "" "$(docker volume ls -q --filter label=use=test)"
 }
 
 it_takes_volumes_from_another_container() {

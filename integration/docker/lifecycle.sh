@@ -36,26 +36,19 @@ it_gives_the_terminal_its_size() {
 }
 
 it_talks_with_a_shell_on_a_terminal() {
-    local answer
-    answer=$({ sleep 1; echo 'echo $((40 + 2)) on $(tty)'; sleep 0.5; echo 'exit 3'; sleep 1; } |
-        on_terminal 'docker run --rm -it busybox sh' || echo "status $?")
-    contains "42 on /dev/pts/0" "$answer"
-    contains "status 3" "$answer"
+    status 3 converse 'docker run --rm -it busybox sh' '# ' 'echo $((40 + 2)) on $(tty)\n' '42 on' 'exit 3\n'
+    contains "42 on /dev/pts/0" "$output"
 }
 
 it_interrupts_a_program_from_its_terminal() {
-    local answer
-    answer=$({ sleep 1; printf '\003'; sleep 1; } |
-        on_terminal "docker run --rm -it busybox sh -c 'trap \"echo interrupted; exit 5\" INT; while :; do sleep 0.1; done'" || echo "status $?")
-    contains interrupted "$answer"
-    contains "status 5" "$answer"
+    status 5 converse 'docker run --rm -it busybox sh -c "trap \"echo interrupted; exit 5\" INT; echo ready; while :; do sleep 0.1; done"' ready '\003'
+    contains interrupted "$output"
 }
 
 it_gives_exec_a_terminal() {
     in_background --name exec-terminal
-    contains "/dev/pts" "$(on_terminal 'docker exec -it exec-terminal tty' </dev/null)"
-    contains "33 101" "$(on_terminal 'docker exec -it exec-terminal sh -c "sleep 0.5; stty size"' </dev/null)"
-    contains "42" "$({ sleep 0.7; echo 'echo $((40 + 2))'; sleep 0.3; echo exit; sleep 0.5; } | on_terminal 'docker exec -it exec-terminal sh')"
+    status 4 converse 'docker exec -it exec-terminal sh' '# ' 'until test "$(stty size)" = "33 101"; do usleep 20000; done; echo $((40 + 2)) on $(tty)\n' '42 on' 'exit 4\n'
+    contains "42 on /dev/pts/" "$output"
     remove exec-terminal
 }
 
@@ -66,10 +59,40 @@ it_attaches_to_a_container() {
     remove attached
 }
 
+it_attaches_on_a_terminal_and_detaches() {
+    docker run -dit --name terminal busybox sh >/dev/null
+    # The keys that detach are Ctrl-P and Ctrl-Q.
+    converse 'docker attach terminal' '' 'echo $((40 + 2)) on $(tty)\n' '42 on /dev/pts/0' '\020\021' || true
+    equal running "$(field terminal .State.Status)"
+    status 3 converse 'docker attach terminal' '' 'stty size; exit 3\n'
+    contains "33 101" "$output"
+    equal 3 "$(docker wait terminal)"
+    remove terminal
+}
+
+it_detaches_from_exec_and_leaves_it_running() {
+    in_background --name left
+    converse 'docker exec -it left sh' '# ' 'echo $((40 + 2)); exec sleep 1005\n' 42 '\020\021' || true
+    contains "sleep 1005" "$(docker top left)"
+    remove left
+}
+
 it_follows_the_log() {
     docker run -d --name talker busybox sh -c 'for i in 1 2 3; do echo line $i; sleep 0.3; done' >/dev/null
     equal "line 1 line 2 line 3" "$(docker logs -f talker | tr '\n' ' ' | sed 's/ $//')"
     remove talker
+}
+
+it_follows_the_end_of_a_log() {
+    docker run -d --name chronicler busybox sh -c 'seq 100; while ! test -e /more; do sleep 0.1; done; echo more; echo error >&2' >/dev/null
+    eventually says 100 docker logs --tail 1 chronicler
+    equal "99 100 " "$(docker logs --tail 2 chronicler | tr '\n' ' ')"
+    docker logs -f --tail 1 chronicler >"$WORK/tmp/end" 2>"$WORK/tmp/errors" &
+    eventually is 100 cat "$WORK/tmp/end"
+    docker exec chronicler touch /more
+    wait $!
+    equal "100 more error " "$(cat "$WORK/tmp/end" "$WORK/tmp/errors" | tr '\n' ' ')"
+    remove chronicler
 }
 
 it_stops_with_sigterm() {
@@ -118,14 +141,14 @@ it_sends_a_signal_by_name_and_number() {
 it_removes_only_stopped_containers_unless_forced() {
     in_background --name stays
     status 1 docker rm stays
-    contains "running container" "$output"
+    matches "running container|is running" "$output"
     docker rm -f stays
     status 1 docker inspect stays
 }
 
 it_pauses_and_resumes() {
-    docker run -d --name sleeper busybox sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/tick; usleep 20000; done' >/dev/null
-    eventually docker exec sleeper test -s /tick
+    ticking --name sleeper
+    eventually docker exec sleeper test -e /tick
     docker pause sleeper
     equal paused "$(field sleeper .State.Status)"
     status 1 docker exec sleeper true
@@ -224,6 +247,24 @@ it_commits_a_container_to_an_image() {
     docker rmi committed >/dev/null
 }
 
+it_saves_and_loads_an_image() {
+    docker tag busybox saved:1
+    docker save -o "$WORK/tmp/saved.tar" saved:1
+    contains manifest.json "$(tar -tf "$WORK/tmp/saved.tar")"
+    docker rmi saved:1 >/dev/null
+    contains "saved:1" "$(docker load -i "$WORK/tmp/saved.tar")"
+    equal loaded "$(docker run --rm saved:1 echo loaded)"
+    docker rmi saved:1 >/dev/null
+}
+
+it_exports_a_container_and_imports_it_as_an_image() {
+    docker run --name exported busybox sh -c 'echo kept >/page'
+    docker export exported | docker import --change 'CMD ["cat", "/page"]' - imported >/dev/null
+    equal kept "$(docker run --rm imported)"
+    remove exported
+    docker rmi imported >/dev/null
+}
+
 it_shows_the_difference_to_the_image() {
     docker run --name changed busybox sh -c 'echo >/added; rm /etc/motd; echo >>/etc/passwd'
     local diff
@@ -291,6 +332,18 @@ it_restarts_what_always_runs() {
     docker run -d --name tireless --restart always busybox sh -c 'sleep 0.2' >/dev/null
     eventually is true eval '[ "$(field tireless .RestartCount)" -ge 2 ] && echo true'
     remove tireless
+}
+
+it_changes_when_to_restart() {
+    docker run -d --name converted busybox sleep 1000 >/dev/null
+    docker update --restart always converted >/dev/null
+    # A killed process is restarted, unlike a container that one kills or stops.
+    kill -KILL "$(field converted .State.Pid)"
+    eventually is "1 running" field converted '.RestartCount}} {{.State.Status'
+    docker update --restart no converted >/dev/null
+    docker stop -t 0 converted >/dev/null
+    equal exited "$(field converted .State.Status)"
+    remove converted
 }
 
 it_checks_health() {

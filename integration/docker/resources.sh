@@ -64,10 +64,29 @@ it_limits_block_devices() {
     [ -n "$device" ] || skip "no disk on this host"
     local number
     number=$(lsblk -dno MAJ:MIN "$device" | tr -d ' ')
-    in_background --name throttled --device-read-bps "$device:1mb" --device-write-iops "$device:100"
-    limit "$(group throttled)" blkio/blkio.throttle.read_bps_device="$number 1048576" io.max="$number rbps=1048576 wbps=max riops=max wiops=100"
-    [ $CGROUP_VERSION = 2 ] || limit "$(group throttled)" blkio/blkio.throttle.write_iops_device="$number 100" none
+    in_background --name throttled --device-read-bps "$device:1mb" --device-write-bps "$device:2mb" \
+        --device-read-iops "$device:100" --device-write-iops "$device:200"
+    local expected="$number rbps=1048576 wbps=2097152 riops=100 wiops=200"
+    limit "$(group throttled)" blkio/blkio.throttle.read_bps_device="$number 1048576" io.max="$expected"
+    limit "$(group throttled)" blkio/blkio.throttle.write_bps_device="$number 2097152" io.max="$expected"
+    limit "$(group throttled)" blkio/blkio.throttle.read_iops_device="$number 100" io.max="$expected"
+    limit "$(group throttled)" blkio/blkio.throttle.write_iops_device="$number 200" io.max="$expected"
     remove throttled
+}
+
+it_weighs_block_devices() {
+    local group file weight
+    in_background --name weighed --blkio-weight 500 2>"$WORK/tmp/warnings"
+    group=$(cgroup_of "$(group weighed)" blkio)
+    # Each kernel with a scheduler that weighs has one of these.
+    for file in io.bfq.weight io.weight blkio.bfq.weight blkio.weight ""; do
+        [ -z "$file" ] || [ ! -e "$group/$file" ] || break
+    done
+    weight=$(cat "$group/$file" 2>/dev/null || true)
+    remove weighed
+    [ -n "$weight" ] && ! grep -q -i "weight discarded" "$WORK/tmp/warnings" || skip "the kernel weighs no block devices"
+    # io.weight has another scale: 1 to 10000, and not 10 to 1000.
+    if [ "$file" = io.weight ]; then equal "default 4950" "$weight"; else equal 500 "${weight#default }"; fi
 }
 
 it_does_without_the_oom_killer() {

@@ -35,11 +35,18 @@ it_gives_run_a_terminal() {
 }
 
 it_talks_with_a_shell_on_a_terminal() {
-    local answer
-    answer=$({ sleep 1; echo 'echo $((40 + 2)) on $(tty)'; sleep 0.5; echo 'exit 3'; sleep 1; } |
-        on_terminal "podman run --cgroup-parent $CGROUP --rm -it busybox sh" || echo "status $?")
-    contains "42 on /dev/pts/0" "$answer"
-    contains "status 3" "$answer"
+    status 3 converse "podman run --cgroup-parent $CGROUP --rm -it busybox sh" '# ' 'echo $((40 + 2)) on $(tty)\n' '42 on' 'exit 3\n'
+    contains "42 on /dev/pts/0" "$output"
+}
+
+it_attaches_to_a_container() {
+    run -di --name attached busybox sh -c 'read line; echo "$line, and fro"; exit 6' >/dev/null
+    contains "to, and fro" "$({ echo to; sleep 0.5; } | podman attach attached || true)"
+    equal 6 "$(podman wait attached)"
+    run -di -t --name terminal busybox sh >/dev/null
+    converse 'podman attach terminal' '' 'echo $((40 + 2)) on $(tty)\n' '42 on /dev/pts/0' 'exit 3\n' || true
+    equal 3 "$(podman wait terminal)"
+    remove attached terminal
 }
 
 it_gives_exec_a_terminal() {
@@ -200,20 +207,38 @@ it_restarts_what_fails() {
     remove failing
 }
 
+it_restarts_what_always_runs() {
+    run -d --name tireless --restart always busybox sleep 1000 >/dev/null
+    kill -KILL "$(field tireless .State.Pid)"
+    eventually is "1 running" field tireless '.RestartCount}} {{.State.Status'
+    podman stop -t 0 tireless
+    equal exited "$(field tireless .State.Status)"
+    remove tireless
+}
+
+it_shows_what_has_changed_and_exports_it() {
+    run --name changed busybox sh -c 'echo new >/added; rm /etc/motd'
+    local diff
+    diff=$(podman diff changed)
+    contains "A /added" "$diff"
+    contains "D /etc/motd" "$diff"
+    equal new "$(podman export changed | tar -xO added)"
+    remove changed
+}
+
+it_saves_and_loads_an_image() {
+    podman tag busybox localhost/saved
+    podman save -q -o "$WORK/tmp/saved.tar" localhost/saved
+    podman rmi localhost/saved >/dev/null
+    podman load -q -i "$WORK/tmp/saved.tar"
+    equal loaded "$(run --rm localhost/saved echo loaded)"
+    podman rmi localhost/saved >/dev/null
+}
+
 it_checks_health() {
     run -d --name patient --health-cmd 'test -f /well' --health-interval disable --health-retries 1 busybox sleep 1000 >/dev/null
     status 1 podman healthcheck run patient
     podman exec patient touch /well
     status 0 podman healthcheck run patient
     remove patient
-}
-
-it_runs_the_containers_of_a_pod_together() {
-    podman pod create --cgroup-parent "$CGROUP" --name pod --share pid,ipc,uts,net --infra-image localhost/busybox --infra-command 'sleep 1000' >/dev/null
-    podman run -d --pod pod --name first busybox sleep 1001 >/dev/null
-    podman run -d --pod pod --name second busybox sleep 1002 >/dev/null
-    contains "sleep 1001" "$(podman exec second ps)"
-    equal "$(podman exec first readlink /proc/self/ns/ipc)" "$(podman exec second readlink /proc/self/ns/ipc)"
-    podman pod stop -t 0 pod >/dev/null
-    podman pod rm -f pod >/dev/null
 }

@@ -20,13 +20,13 @@ rootless_setup() {
     chown -R 61000:61000 "$home" /run/user/61000
     chmod 700 /run/user/61000
     chmod 644 "$WORK/rootfs.tar"
-    as_user podman import -c 'CMD ["sh"]' "$WORK/rootfs.tar" localhost/busybox
+    import_images as_user podman
 }
 
 # as_user COMMAND...
 as_user() {
     local home=$WORK/rootless
-    (cd "$home" && setpriv --reuid 61000 --regid 61000 --init-groups env -i HOME="$home" USER=orlop-test PATH="$PATH" \
+    (cd "$home" && setpriv --reuid 61000 --regid 61000 --init-groups env -i PODMAN_IGNORE_CGROUPSV1_WARNING=1 HOME="$home" USER=orlop-test PATH="$PATH" \
         XDG_RUNTIME_DIR=/run/user/61000 CONTAINERS_CONF="$home/containers.conf" CONTAINERS_STORAGE_CONF="$home/storage.conf" "$@")
 }
 
@@ -56,6 +56,32 @@ it_executes_and_stops_for_an_unprivileged_user() {
     equal 137 "$(as_user podman wait rootless)"
     as_user podman rm rootless
     equal "" "$(as_user podman ps -aq)"
+}
+
+it_gives_an_unprivileged_user_a_terminal() {
+    rootless_setup
+    local answer
+    export -f as_user
+    answer=$(on_terminal "as_user podman run --rm -it busybox sh -c 'tty; sleep 0.5; stty size'" </dev/null)
+    contains /dev/pts/0 "$answer"
+    contains "33 101" "$answer"
+}
+
+it_runs_pods_for_an_unprivileged_user() {
+    rootless_setup
+    as_user podman pod create --name pod >/dev/null
+    as_user podman run -d --pod pod --name first busybox sh -c 'echo through the pod >/tmp/index.html; exec httpd -f -p 8080 -h /tmp' >/dev/null
+    as_user podman run -d --pod pod --name second busybox sleep 1000 >/dev/null
+    eventually is "through the pod" as_user podman exec second wget -q -O - http://127.0.0.1:8080/
+    as_user podman pod rm -f -t 0 pod >/dev/null
+}
+
+it_builds_for_an_unprivileged_user() {
+    rootless_setup
+    mkdir -p "$WORK/rootless/context"
+    printf 'FROM localhost/busybox\nRUN echo "built by $(id -u)" >/built\nUSER app\nRUN id -u >/tmp/user\n' >"$WORK/rootless/context/Containerfile"
+    as_user podman build -q --isolation oci --network none -t built "$WORK/rootless/context"
+    equal "built by 0 1000" "$(echo $(as_user podman run --rm localhost/built cat /built /tmp/user))"
 }
 
 it_keeps_the_id_of_an_unprivileged_user() {
