@@ -1,5 +1,6 @@
 //! The command line: runc's words (`runc(8)`), so that callers need not know which runtime they have.
 
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -10,6 +11,7 @@ mod list;
 mod plan;
 mod ps;
 mod quick;
+mod restore;
 mod spec;
 mod state;
 mod update;
@@ -115,6 +117,10 @@ enum Command {
     Pause(IdArg),
     /// Thaw a paused container
     Resume(IdArg),
+    /// Write a running container to images, with criu
+    Checkpoint(Box<checkpoint::Args>),
+    /// Make a container from such images, with criu
+    Restore(Box<restore::Args>),
     /// Change the limits of a container
     Update(Box<update::Args>),
     /// Print statistics at an interval, and OOM kills
@@ -156,6 +162,8 @@ impl Command {
             Command::Create(_) => Some("create failed"),
             Command::Run(_) => Some("run failed"),
             Command::Exec(_) => Some("exec failed"),
+            Command::Checkpoint(_) => Some("checkpoint failed"),
+            Command::Restore(_) => Some("restore failed"),
             _ => None,
         }
     }
@@ -238,7 +246,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
 type Failure = (anyhow::Error, Log);
 
 fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
-    if command.enters_container() {
+    if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
         crate::sys::fd::close_from(3 + command.preserved_fds());
     }
@@ -314,6 +322,8 @@ fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
         Command::Ps(args) => args.ps(context)?,
         Command::Pause(arg) => pause::pause(context, &ContainerId::new(&arg.id)?)?,
         Command::Resume(arg) => pause::resume(context, &ContainerId::new(&arg.id)?)?,
+        Command::Checkpoint(args) => args.checkpoint(context)?,
+        Command::Restore(args) => return args.restore(context),
         Command::Update(args) => args.update(context)?,
         Command::Events(args) => args.events(context)?,
         Command::Spec(args) => args.write()?,

@@ -140,7 +140,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
 }
 
 /// Makes the folder of the container's notify socket, and the socket when the container starts at once.
-fn prepare_notify(wanted: bool, start: Start, dir: &Path) -> Result<Option<Notify>> {
+pub(super) fn prepare_notify(wanted: bool, start: Start, dir: &Path) -> Result<Option<Notify>> {
     if !wanted {
         return Ok(None);
     }
@@ -210,9 +210,19 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         namespaces: flags,
         own_pid_namespace: namespaces.is_new(Kind::Pid),
         keyring: !request.no_new_keyring,
+        descriptors: descriptors(spec),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
     })
+}
+
+/// The links of /proc that tell what the process's standard descriptors will be: the runtime's own.
+fn descriptors(spec: &Spec) -> Vec<String> {
+    if spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false) {
+        return Vec::new();
+    }
+    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+    (0..3).map(|number| link(number).to_string_lossy().into_owned()).collect()
 }
 
 /// Everything that happens when a container is born, in order.
@@ -464,7 +474,7 @@ fn input(record: &Rc<RefCell<Record>>, request: &Request, namespaces: &Namespace
 }
 
 /// Where the container's cgroups can be bound from.
-fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarchies {
+pub(super) fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarchies {
     let mut found = cgroup_mounts::Hierarchies::default();
     match setup {
         Setup::Unified { mount, .. } => {
@@ -488,7 +498,7 @@ fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarc
     found
 }
 
-fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
+pub(super) fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
     let record = record.clone();
     Rc::new(move |status, pid| state::for_hooks(&record.borrow(), status, pid))
 }

@@ -12,7 +12,9 @@ impl fmt::Display for Plan {
         for step in &self.before {
             writeln!(f, "before   {step}")?;
         }
-        writeln!(f, "spawn    {}", self.spawn_words())?;
+        if self.clones() {
+            writeln!(f, "spawn    {}", self.spawn_words())?;
+        }
         for step in &self.steps {
             match step {
                 Step::Outside(step) => writeln!(f, "outside  {step}")?,
