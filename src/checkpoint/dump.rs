@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::criu::{self, CheckFeature, CheckVersion, Feature};
 use super::mounts::NameMounts;
 use super::transact::{Moment, Transact};
-use super::{DESCRIPTORS, OpenFolders, Options, namespace_key, rpc, text};
+use super::{DESCRIPTORS, Folders, MakeFolders, OpenFolders, Options, namespace_key, rpc, text};
 use crate::error::{Result, Why};
 use crate::plan::{Outside, Plan, Runtime, Slot};
 use crate::sys::fd;
@@ -77,7 +77,7 @@ pub fn plan_dump(dump: Dump, plan: &mut Plan) -> Result<()> {
     if dump.options.lazy_pages {
         plan.before(CheckFeature(Feature::LazyPages));
     }
-    OpenFolders::plan(&dump.options, true, &opts, plan);
+    plan.before(MakeFolders { folders: Folders::of(&dump.options), makes_images: true });
     if !dump.memory_only {
         plan.before(NameMounts { pid: dump.pid, binds: dump.binds, masked: dump.masked, opts: opts.clone() });
         let file = dump.options.images.join(DESCRIPTORS);
@@ -85,10 +85,12 @@ pub fn plan_dump(dump: Dump, plan: &mut Plan) -> Result<()> {
     }
     let (socket, descriptor) = (plan.outside_slot(), plan.outside_slot());
     plan.before(StartCriu { socket });
+    let folders = OpenFolders::new(&dump.options, &opts, plan);
+    plan.before(folders);
     let kind = if dump.memory_only { rpc::kind::PRE_DUMP } else { rpc::kind::DUMP };
-    let status = RefCell::new(dump.status);
-    let ready = Moment::new("status-ready", |plan| plan.outside(TellReady(status)));
-    plan.outside(Transact { kind, opts, socket, descriptor, log, moments: vec![ready] });
+    let told = dump.status.map(|status| TellReady(RefCell::new(Some(status))));
+    let moments = told.map(|told| Moment::new("status-ready", |plan| plan.outside(told))).into_iter().collect();
+    plan.outside(Transact { kind, opts, socket, descriptor, log, moments });
     Ok(())
 }
 

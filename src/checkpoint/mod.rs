@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
 use crate::error::{Result, Why};
 use crate::plan::{Outside, Plan, Runtime, Slot};
@@ -128,58 +128,84 @@ fn namespace_key(kind: &str) -> String {
     format!("extRoot{}{}NS", first.map(String::from).unwrap_or_default(), letters.as_str())
 }
 
-/// The folders of images, and of logs and other work: criu opens them through this process's descriptors.
-struct OpenFolders {
+/// The folders of images, and of logs and other work.
+#[derive(Debug, Clone)]
+struct Folders {
     images: PathBuf,
     work: Option<PathBuf>,
-    /// Whether the images' folder is made.
-    makes: bool,
+}
+
+impl Folders {
+    fn of(options: &Options) -> Folders {
+        Folders { images: options.images.clone(), work: options.work.clone() }
+    }
+}
+
+/// Makes a dump's folders, and a restore's folder for work.
+struct MakeFolders {
+    folders: Folders,
+    makes_images: bool,
+}
+
+impl fmt::Display for MakeFolders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.makes_images { "making" } else { "looking for" };
+        write!(f, "{what} the folder of images {:?}", self.folders.images)
+    }
+}
+
+impl Outside for MakeFolders {
+    fn run(&self, _: &mut Runtime) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        let make = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let Folders { images, work } = &self.folders;
+        if self.makes_images {
+            make(images).why(|| format!("--image-path: mkdir {images:?}"))?;
+        }
+        if !std::fs::metadata(images).why(|| format!("--image-path {images:?}"))?.is_dir() {
+            bail!("--image-path {images:?}: not a directory");
+        }
+        work.as_ref().map_or(Ok(()), |work| make(work).why(|| format!("--work-path: mkdir {work:?}")))
+    }
+}
+
+/// Opens the folders as criu sees them, since it opens them through this process's descriptors: a mount
+/// namespace cannot mount on what belongs to another one.
+struct OpenFolders {
+    folders: Folders,
     opts: Shared,
     slots: [Slot; 2],
 }
 
 impl OpenFolders {
-    fn plan(options: &Options, makes: bool, opts: &Shared, plan: &mut Plan) {
+    fn new(options: &Options, opts: &Shared, plan: &mut Plan) -> OpenFolders {
         let slots = [plan.outside_slot(), plan.outside_slot()];
-        let (images, work) = (options.images.clone(), options.work.clone());
-        plan.before(OpenFolders { images, work, makes, opts: opts.clone(), slots });
-    }
-
-    fn open(path: &Path, slot: Slot, runtime: &mut Runtime) -> Result<i32> {
-        let dir = std::fs::File::open(path).and_then(|dir| match dir.metadata()?.is_dir() {
-            true => Ok(dir),
-            false => Err(std::io::Error::from(nix::errno::Errno::ENOTDIR)),
-        });
-        let dir = dir.why(|| format!("{path:?}"))?;
-        let number = fd::number(dir.as_fd());
-        runtime.slots.put(slot, dir.into());
-        Ok(number)
+        OpenFolders { folders: Folders::of(options), opts: opts.clone(), slots }
     }
 }
 
 impl fmt::Display for OpenFolders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.makes { "making" } else { "opening" };
-        write!(f, "{what} the folder of images {:?}", self.images)?;
-        self.work.as_ref().map_or(Ok(()), |work| write!(f, " and the one for work {work:?}"))
+        write!(f, "opening the folder of images {:?}", self.folders.images)?;
+        self.folders.work.as_ref().map_or(Ok(()), |work| write!(f, " and the one for work {work:?}"))
     }
 }
 
 impl Outside for OpenFolders {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        let make = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let root = format!("/proc/{}/root", runtime.child()?.pid);
+        let mut open = |path: &Path, slot: Slot| -> Result<i32> {
+            let seen = Path::new(&root).join(path.strip_prefix("/").unwrap_or(path));
+            let dir = std::fs::File::open(&seen).why(|| format!("opening {path:?}"))?;
+            let number = fd::number(dir.as_fd());
+            runtime.slots.put(slot, dir.into());
+            Ok(number)
+        };
         let [images, work] = self.slots;
-        if self.makes {
-            make(&self.images).why(|| format!("--image-path: mkdir {:?}", self.images))?;
-        }
-        let number = Self::open(&self.images, images, runtime).map_err(|e| e.context("--image-path"))?;
-        self.opts.borrow_mut().images_dir_fd = number;
-        if let Some(path) = &self.work {
-            make(path).why(|| format!("--work-path: mkdir {path:?}"))?;
-            let number = Self::open(path, work, runtime).map_err(|e| e.context("--work-path"))?;
-            self.opts.borrow_mut().work_dir_fd = Some(number);
-        }
+        let images = open(&self.folders.images, images)?;
+        let work = self.folders.work.as_ref().map(|path| open(path, work)).transpose()?;
+        let mut opts = self.opts.borrow_mut();
+        (opts.images_dir_fd, opts.work_dir_fd) = (images, work);
         Ok(())
     }
 }

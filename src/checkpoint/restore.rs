@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail};
 use super::criu;
 use super::mounts::{MakeMountPoints, Mount};
 use super::transact::{Moment, Transact};
-use super::{DESCRIPTORS, OpenFolders, Options, Shared, namespace_key, rpc, text};
+use super::{DESCRIPTORS, Folders, MakeFolders, OpenFolders, Options, Shared, namespace_key, rpc, text};
 use crate::error::{Result, Why};
 use crate::plan::{Outside, Plan, Runtime, Slot};
 use crate::sys::fd;
@@ -77,13 +77,15 @@ pub fn plan_restore(restore: Restore, master: Slot, plan: &mut Plan) -> Result<P
         }
     }
     let opts = Rc::new(RefCell::new(opts));
-    OpenFolders::plan(&restore.options, false, &opts, plan);
+    plan.before(MakeFolders { folders: Folders::of(&restore.options), makes_images: false });
     plan.before(ReadDescriptors { file: restore.options.images.join(DESCRIPTORS), opts: opts.clone() });
     plan.before(MakeMountPoints { rootfs: restore.rootfs.clone(), mounts: restore.mounts, opts: opts.clone() });
     let socket = plan.outside_slot();
     let c = |path: &PathBuf| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("a path has a NUL byte"));
     let root = criu::Root { source: c(&restore.rootfs)?, target: c(&restore.target)? };
     plan.before(StartCriu { root, target: restore.target, inherited, opts: opts.clone(), socket });
+    let folders = OpenFolders::new(&restore.options, &opts, plan);
+    plan.before(folders);
     let kind = rpc::kind::RESTORE;
     let transact = Transact { kind, opts: opts.clone(), socket, descriptor: master, log, moments: Vec::new() };
     Ok(Planned { transact, opts })

@@ -93,13 +93,15 @@ impl Transact {
     /// The answer and the end of criu, in words when they are not what was hoped for.
     fn judge(&self, answer: Option<Response>, exit: Option<Exit>) -> Result<()> {
         let done = self.kind == kind::PRE_DUMP || exit == Some(Exit::Status(0));
+        let quoted = criu::quote(&self.log);
         let why = match answer {
             Some(answer) if answer.success && answer.kind == self.kind && done => return Ok(()),
             Some(answer) if answer.success && answer.kind == self.kind => criu::ended(exit),
+            // What criu says itself is the first error of the log, which often has nothing to do with it.
+            Some(_) if !quoted.is_empty() => "criu failed".to_owned(),
             Some(answer) => format!("criu failed: {}", criu::reason(&answer)),
             None => criu::ended(exit),
         };
-        let quoted = criu::quote(&self.log);
         if quoted.is_empty() {
             bail!("{why}; its log is {:?}", self.log);
         }

@@ -24,7 +24,7 @@ use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
 use crate::plan::walk::Ending;
 use crate::plan::{Plan, Runtime, Slot};
 use crate::process::console::Target;
-use crate::process::program;
+use crate::process::{fds, program};
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
 use crate::sys::process::CpuMask;
@@ -306,6 +306,9 @@ pub fn plan_create(
         hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
     }
     rootfs.plan_change(plan);
+    if terminal.is_none() && namespaces.is_private(Kind::Mount) {
+        fds::plan_null(plan);
+    }
     process::plan_terminal(&asked, terminal.as_ref(), program::Missing::Made, plan)?;
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
