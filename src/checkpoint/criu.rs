@@ -95,6 +95,7 @@ fn enter_root(root: &Root) -> crate::sys::Result<()> {
 /// An error of `on` is told to criu, which gives up then, and is returned once criu has.
 pub(super) fn converse(
     socket: BorrowedFd<'_>,
+    criu: &Child,
     request: &Request,
     mut on: impl FnMut(&Notify, Option<OwnedFd>) -> Result<()>,
 ) -> Result<Option<Response>> {
@@ -105,9 +106,13 @@ pub(super) fn converse(
     }
     let mut buffer = vec![0; MESSAGE];
     loop {
-        let (got, descriptor) = match channel::recv_with_fd(socket, &mut buffer) {
-            Err(Errno::ECONNRESET) => (0, None),
-            other => other.why(|| "hearing from criu")?,
+        let (got, descriptor) = match waits(socket, criu)? {
+            false => (0, None),
+            true => match channel::recv_with_fd(socket, &mut buffer) {
+                // Told once, when criu has ended without reading everything; what it has said is read after that.
+                Err(Errno::ECONNRESET) => continue,
+                other => other.why(|| "hearing from criu")?,
+            },
         };
         let answer = match got {
             0 => None,
@@ -133,10 +138,25 @@ pub(super) fn converse(
     }
 }
 
+/// Waits until criu has said something, true, or has ended: processes that it was about to restore may still hold
+/// its end of the socket open, and wait for it for ever.
+fn waits(socket: BorrowedFd<'_>, criu: &Child) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut polled = [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(criu.pidfd.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            // What it has said last is still to be read.
+            Ok(_) => return Ok(channel::is_ready(socket)),
+            Err(errno) => return Err(errno).why(|| "waiting for criu"),
+        }
+    }
+}
+
 /// Starts a criu for one question.
 fn ask(request: &Request) -> Result<Response> {
     let (child, socket) = start(&Manner::default())?;
-    let answer = converse(socket.as_fd(), request, |_, _| Ok(()));
+    let answer = converse(socket.as_fd(), &child, request, |_, _| Ok(()));
     drop(socket);
     let exit = process::wait(child.pidfd.as_fd(), 0).why(|| "waiting for criu")?;
     answer?.ok_or_else(|| anyhow!("{}", ended(exit)))

@@ -83,8 +83,6 @@ pub struct Options {
     pub lazy_pages: bool,
     /// `--manage-cgroups-mode`
     pub cgroups: CgroupMode,
-    /// CLONE_NEW* of `--empty-ns`.
-    pub empty_namespaces: u32,
     /// A file with options for criu, of the annotation `org.criu.config`.
     pub config_file: Option<String>,
 }
@@ -110,7 +108,9 @@ impl Options {
             file_locks: Some(self.file_locks),
             auto_dedup: Some(self.auto_dedup),
             lazy_pages: Some(self.lazy_pages),
-            empty_ns: Some(self.empty_namespaces),
+            // The devices of a network and their addresses are the business of whoever has made them: hooks, or
+            // the owner of a namespace that is joined.
+            empty_ns: Some(libc::CLONE_NEWNET as u32),
             orphan_pts_master: Some(true),
             config_file: self.config_file.clone(),
             ..rpc::Opts::default()

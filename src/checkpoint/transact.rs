@@ -62,7 +62,7 @@ impl Outside for Transact {
         let socket = runtime.slots.take(self.socket).ok_or_else(|| anyhow!("criu has not been started"))?;
         let criu = runtime.take_child().ok_or_else(|| anyhow!("criu has not been started"))?;
         let request = Request { kind: self.kind, opts: Some(self.opts.borrow().clone()), ..Request::default() };
-        let answer = super::criu::converse(socket.as_fd(), &request, |notify, descriptor| {
+        let answer = super::criu::converse(socket.as_fd(), &criu, &request, |notify, descriptor| {
             if let Some(descriptor) = descriptor {
                 runtime.slots.put(self.descriptor, descriptor);
             }

@@ -27,7 +27,7 @@ use crate::process::console::{self, Target};
 use crate::rootfs::devices;
 use crate::spec::Config;
 use crate::sys::{channel, process};
-use crate::hooks;
+use crate::{hooks, network};
 
 /// Restores a container; gives its exit status, 0 when detached. `asked` lacks what the configuration tells.
 ///
@@ -122,8 +122,12 @@ fn plan(
     let state = hook_state(record);
     let recorded = || RecordPid { record: record.clone(), dir: dir.to_owned() };
     let hooks = spec.hooks().clone().unwrap_or_default();
+    let private = Namespaces::of(spec)?;
     let namespaces = Moment::new("setup-namespaces", |plan| {
         plan.outside(recorded());
+        if private.is_new(namespaces::Kind::Network) {
+            network::plan_raise_restored(plan);
+        }
         #[allow(deprecated)]
         hooks::plan_outside("prestart", hooks.prestart().as_deref().unwrap_or_default(), "creating", &state, plan);
         let create = hooks.create_runtime().as_deref().unwrap_or_default();
