@@ -2,7 +2,7 @@
 
 # counting NAME OPTION... : a container that counts, once in $SHARE/count.
 counting() {
-    docker run -d --name "$1" -v "$WORK/share:/share" --security-opt seccomp=unconfined "${@:2}" busybox \
+    docker run -d --name "$1" -v "$WORK/share:/share" "${@:2}" busybox \
         sh -c 'i=0; while :; do i=$((i+1)); echo $i >/share/count; sleep 0.05; done' >/dev/null
     eventually counts_beyond 3
 }
@@ -17,27 +17,32 @@ needs_checkpoints() {
     rm -f "$WORK/share/count"
 }
 
-it_checkpoints_and_starts_from_the_checkpoint() {
-    local count
+# checkpoint_and_start NAME OPTION...
+checkpoint_and_start() {
+    local name=$1 count
     needs_checkpoints
-    counting checkpointed "$@"
-    docker checkpoint create checkpointed first
-    eventually is false field checkpointed .State.Running
-    contains first "$(docker checkpoint ls checkpointed)"
+    counting "$@"
+    docker checkpoint create "$name" first
+    eventually is false field "$name" .State.Running
+    contains first "$(docker checkpoint ls "$name")"
     count=$(cat "$WORK/share/count")
     sleep 0.3
     equal "$count" "$(cat "$WORK/share/count")"
-    docker start --checkpoint first checkpointed
-    equal true "$(field checkpointed .State.Running)"
+    docker start --checkpoint first "$name"
+    equal true "$(field "$name" .State.Running)"
     eventually counts_beyond "$count"
     # Not from its beginning.
     [ "$(cat "$WORK/share/count")" -lt $((count + 2000)) ] || fail "$count, then $(cat "$WORK/share/count")"
-    contains count "$(docker exec checkpointed ls /share)"
-    remove checkpointed
+    contains count "$(docker exec "$name" ls /share)"
+    remove "$name"
+}
+
+it_checkpoints_and_starts_from_the_checkpoint() {
+    checkpoint_and_start checkpointed
 }
 
 it_checkpoints_without_a_network() {
-    it_checkpoints_and_starts_from_the_checkpoint --network none
+    checkpoint_and_start without-network --network none
 }
 
 it_lets_a_checkpointed_container_run_on() {

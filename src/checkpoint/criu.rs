@@ -270,7 +270,8 @@ mod tests {
     #[test]
     fn the_last_errors_of_the_log_are_quoted_without_their_times() {
         let log = std::env::temp_dir().join(format!("orlop-criu-log-{}", std::process::id()));
-        let lines: Vec<String> = (1..=6).map(|n| format!("(00.00{n}) Error (criu/x.c:{n}): no {n}\n(00.1) fine\n")).collect();
+        let lines: Vec<String> =
+            (1..=6).map(|n| format!("(00.00{n}) Error (criu/x.c:{n}): no {n}\n(00.1) fine\n")).collect();
         std::fs::write(&log, lines.concat()).unwrap();
         let quoted = quote(&log);
         std::fs::remove_file(&log).unwrap();

@@ -62,8 +62,10 @@ pub fn plan_dump(dump: Dump, plan: &mut Plan) -> Result<()> {
     opts.tcp_skip_in_flight = Some(dump.tcp_skip_in_flight);
     opts.link_remap = Some(dump.link_remap);
     opts.freeze_cgroup = dump.freezer;
-    opts.external = dump.joined.iter().map(|(kind, inode)| format!("{kind}[{inode}]:{}", namespace_key(kind))).collect();
-    opts.ps = dump.page_server.map(|(address, port)| rpc::PageServer { address: Some(address), port: Some(port.into()) });
+    opts.external =
+        dump.joined.iter().map(|(kind, inode)| format!("{kind}[{inode}]:{}", namespace_key(kind))).collect();
+    opts.ps =
+        dump.page_server.map(|(address, port)| rpc::PageServer { address: Some(address), port: Some(port.into()) });
     if dump.parent.is_some() {
         opts.parent_img = dump.parent;
         opts.track_mem = Some(true);

@@ -195,7 +195,9 @@ impl Outside for OpenFolders {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
         let root = format!("/proc/{}/root", runtime.child()?.pid);
         let mut open = |path: &Path, slot: Slot| -> Result<i32> {
-            let seen = Path::new(&root).join(path.strip_prefix("/").unwrap_or(path));
+            // Without links, which would lead back into this process's own namespace (containerd's work folder is one).
+            let path = path.canonicalize().why(|| format!("{path:?}"))?;
+            let seen = Path::new(&root).join(path.strip_prefix("/").unwrap_or(&path));
             let dir = std::fs::File::open(&seen).why(|| format!("opening {path:?}"))?;
             let number = fd::number(dir.as_fd());
             runtime.slots.put(slot, dir.into());

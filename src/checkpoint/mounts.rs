@@ -159,7 +159,8 @@ impl MakeMountPoints {
             .why(|| format!("{:?}", self.rootfs))?;
         let mut places = Vec::new();
         for mount in &self.mounts {
-            let place = self.make(mount, root.as_fd()).why(|| format!("config.json: {}: {:?}", mount.json, mount.dest))?;
+            let place =
+                self.make(mount, root.as_fd()).why(|| format!("config.json: {}: {:?}", mount.json, mount.dest))?;
             places.push(place.unwrap_or_else(|| mount.dest.clone()));
         }
         Ok(places)

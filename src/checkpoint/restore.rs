@@ -72,7 +72,9 @@ pub fn plan_restore(restore: Restore, master: Slot, plan: &mut Plan) -> Result<P
                 plan.before(OpenNamespace { path, json, slot });
                 inherited.push((namespace_key(kind), slot));
             }
-            "cgroup" | "time" => bail!("config.json: {json}.path: criu cannot restore into an existing {kind} namespace"),
+            "cgroup" | "time" => {
+                bail!("config.json: {json}.path: criu cannot restore into an existing {kind} namespace")
+            }
             _ => opts.join_ns.push(rpc::JoinNamespace { ns: kind.to_owned(), ns_file: text(&path)? }),
         }
     }
@@ -81,7 +83,9 @@ pub fn plan_restore(restore: Restore, master: Slot, plan: &mut Plan) -> Result<P
     plan.before(ReadDescriptors { file: restore.options.images.join(DESCRIPTORS), opts: opts.clone() });
     plan.before(MakeMountPoints { rootfs: restore.rootfs.clone(), mounts: restore.mounts, opts: opts.clone() });
     let socket = plan.outside_slot();
-    let c = |path: &PathBuf| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("a path has a NUL byte"));
+    let c = |path: &PathBuf| {
+        CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| anyhow!("a path has a NUL byte"))
+    };
     let root = criu::Root { source: c(&restore.rootfs)?, target: c(&restore.target)? };
     plan.before(StartCriu { root, target: restore.target, inherited, opts: opts.clone(), socket });
     let folders = OpenFolders::new(&restore.options, &opts, plan);
@@ -106,7 +110,8 @@ impl fmt::Display for OpenNamespace {
 
 impl Outside for OpenNamespace {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let file = std::fs::File::open(&self.path).why(|| format!("config.json: {}.path {:?}", self.json, self.path))?;
+        let file =
+            std::fs::File::open(&self.path).why(|| format!("config.json: {}.path {:?}", self.json, self.path))?;
         runtime.slots.put(self.slot, file.into());
         Ok(())
     }

@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn messages_have_the_numbers_of_rpc_proto() {
-        let opts = Opts { images_dir_fd: 5, ext_mnt: vec![ExtMount { key: "/a".into(), val: "b".into() }], ..Opts::default() };
+        let opts =
+            Opts { images_dir_fd: 5, ext_mnt: vec![ExtMount { key: "/a".into(), val: "b".into() }], ..Opts::default() };
         let request = Request { kind: kind::DUMP, opts: Some(opts), ..Request::default() };
         assert_eq!(request.encode_to_vec(), b"\x08\x01\x12\x0c\x08\x05\xba\x01\x07\x0a\x02/a\x12\x01b");
     }

@@ -49,6 +49,10 @@ impl fmt::Display for Transact {
             kind::PRE_DUMP => "dumping the container's memory with criu",
             _ => "restoring the container with criu",
         })?;
+        // In the plan, not in front of an error.
+        if !f.alternate() {
+            return Ok(());
+        }
         for moment in self.moments.iter().filter(|moment| !moment.steps.is_empty()) {
             let steps: Vec<_> = moment.steps.iter().map(ToString::to_string).collect();
             write!(f, "; at {}: {}", moment.name, steps.join(", "))?;

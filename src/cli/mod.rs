@@ -16,7 +16,6 @@ mod spec;
 mod state;
 mod update;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +38,8 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// A fast OCI runtime.
 #[derive(Debug, Parser)]
 #[command(name = "orlop", version, disable_version_flag = true, about, long_about = None)]
+// Of a flag that is given twice the last counts, as in Go; Podman repeats some.
+#[command(args_override_self = true)]
 #[command(
     after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system."
 )]
@@ -191,7 +192,7 @@ impl Command {
 /// Runs the command line and gives the exit status.
 pub fn main() -> ExitCode {
     crate::sys::process::default_sigchld();
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args = restore::spelled_out(std::env::args_os().collect());
     if let Err(error) = quick::protect(&args) {
         eprintln!("orlop: {}", one_line(&error));
         return ExitCode::FAILURE;

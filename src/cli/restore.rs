@@ -1,5 +1,6 @@
 //! `restore`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::checkpoint::Common;
@@ -44,6 +45,16 @@ pub struct Args {
     id: String,
 }
 
+/// containerd writes `-no-subreaper`, as Go's flags may also be written.
+pub fn spelled_out(mut args: Vec<OsString>) -> Vec<OsString> {
+    if let Some(at) = args.iter().skip(1).position(|word| word == "restore") {
+        for word in args.iter_mut().skip(at + 1).filter(|word| *word == "-no-subreaper") {
+            *word = "--no-subreaper".into();
+        }
+    }
+    args
+}
+
 impl Args {
     pub fn restore(&self, context: &mut Context) -> Result<i32> {
         let request = Request {
@@ -61,5 +72,19 @@ impl Args {
         };
         let manner = Manner { detach: self.detach, keep: false, subreaper: !self.no_subreaper };
         restore::restore(context, &request, asked, manner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_dash_is_enough_for_containerd() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let given = words("orlop --root /r restore -d -no-subreaper c1");
+        assert_eq!(spelled_out(given), words("orlop --root /r restore -d --no-subreaper c1"));
+        let exec = words("orlop exec c1 restore -x");
+        assert_eq!(spelled_out(exec.clone()), exec);
     }
 }

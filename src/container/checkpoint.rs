@@ -81,7 +81,9 @@ fn describe(asked: Dump, record: &Record, config: &Config, host: &Host) -> Resul
     for mount in mounts(spec, &record.bundle)? {
         match mount.kind {
             Kind::Bind(_) => binds.push(mount.dest),
-            Kind::Cgroup => binds.extend(hierarchy_mounts(&mount.dest, spec, record, host)?.into_iter().map(|(dest, _)| dest)),
+            Kind::Cgroup => {
+                binds.extend(hierarchy_mounts(&mount.dest, spec, record, host)?.into_iter().map(|(dest, _)| dest))
+            }
             Kind::Tmpfs | Kind::Other => {}
         }
     }
@@ -130,12 +132,7 @@ pub(super) fn mounts(spec: &Spec, bundle: &Path) -> Result<Vec<Mount>> {
 
 /// What a cgroup mount at `dest` consists of on a v1 host: binds of the container's cgroups, each with its source.
 /// In a cgroup namespace, and on v2, it is a mount that criu knows.
-pub(super) fn hierarchy_mounts(
-    dest: &str,
-    spec: &Spec,
-    record: &Record,
-    host: &Host,
-) -> Result<Vec<(String, String)>> {
+pub(super) fn hierarchy_mounts(dest: &str, spec: &Spec, record: &Record, host: &Host) -> Result<Vec<(String, String)>> {
     if Namespaces::of(spec)?.is_private(namespaces::Kind::Cgroup) {
         return Ok(Vec::new());
     }

@@ -45,9 +45,9 @@ pub fn restore(context: &mut Context, request: &Request, asked: Restore, manner:
     request.terminal.get_or_insert(Target::Foreground);
     let (record, config, mut runtime) = make(context, &request, asked)?;
     let child = runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
-    let result = context.trace.span("waiting for the container", || {
-        foreground::wait(&child, &signals, runtime.terminal.take(), None)
-    });
+    let result = context
+        .trace
+        .span("waiting for the container", || foreground::wait(&child, &signals, runtime.terminal.take(), None));
     if result.is_err() {
         child.end();
     }
@@ -133,7 +133,8 @@ fn plan(
         let create = hooks.create_runtime().as_deref().unwrap_or_default();
         hooks::plan_outside("createRuntime", create, "creating", &state, plan);
     });
-    let terminal = Moment::new("orphan-pts-master", |plan| plan.outside(SendMaster { console, master, sent: Cell::default() }));
+    let terminal =
+        Moment::new("orphan-pts-master", |plan| plan.outside(SendMaster { console, master, sent: Cell::default() }));
     let restored = Moment::new("post-restore", |plan| {
         plan.outside(RecordTimeNamespace(record.clone()));
         plan.outside(recorded());

@@ -17,7 +17,8 @@ impl fmt::Display for Plan {
         }
         for step in &self.steps {
             match step {
-                Step::Outside(step) => writeln!(f, "outside  {step}")?,
+                // A step that does others tells of them here alone.
+                Step::Outside(step) => writeln!(f, "outside  {step:#}")?,
                 Step::Inside(step) => writeln!(f, "inside   {step}")?,
                 Step::Alongside(step) => writeln!(f, "beside   {step}")?,
             }

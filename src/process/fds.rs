@@ -52,7 +52,9 @@ impl Inside for OwnNull {
                 match fd::open(c"/dev/null", libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NOCTTY, 0) {
                     Ok(null) if is_null(null.as_fd()) => own = Some(null),
                     // A container without the device, or with something else there, keeps what it has been given.
-                    Ok(_) | Err(Errno::ENOENT | Errno::ENXIO | Errno::ELOOP | Errno::EACCES | Errno::EPERM) => return Ok(()),
+                    Ok(_) | Err(Errno::ENOENT | Errno::ENXIO | Errno::ELOOP | Errno::EACCES | Errno::EPERM) => {
+                        return Ok(());
+                    }
                     Err(errno) => return Err(errno.into()),
                 }
             }

@@ -43,7 +43,12 @@ fn a_process_counts_on_after_a_restore() {
         require!(runtime.number("count") == dumped, "it still counts");
 
         let pid_file = runtime.bundle.temp().join("pid");
-        runtime.restore(&["--pid-file", pid_file.to_str().unwrap()])?;
+        // containerd's folder for work is a link.
+        let (work, real) = (runtime.bundle.temp().join("work"), runtime.bundle.temp().join("real"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &work).unwrap();
+        runtime.restore(&["--pid-file", pid_file.to_str().unwrap(), "--work-path", work.to_str().unwrap()])?;
+        require!(real.join("restore.log").exists(), "no log in the work folder");
         let (status, pid) = runtime.state().ok_or("no state")?;
         require!(status == "running", "{status}");
         require!(std::fs::read_to_string(pid_file).unwrap() == pid.to_string(), "the pid file has another pid");
@@ -242,7 +247,9 @@ fn a_parent_path_must_be_a_folder_beside_the_images() {
     }
     let runtime = orlop(counting());
     runtime.run().unwrap();
-    for (path, why) in [("/tmp", "must be relative"), ("../nowhere", "no such file or directory"), ("../log", "not a directory")] {
+    for (path, why) in
+        [("/tmp", "must be relative"), ("../nowhere", "no such file or directory"), ("../log", "not a directory")]
+    {
         std::fs::write(runtime.bundle.temp().join("log"), "").unwrap();
         let error = runtime.checkpoint(&["--parent-path", path]).unwrap_err();
         assert!(error.contains("--parent-path") && (path == "../log" || error.contains(why)), "{error}");

@@ -161,7 +161,8 @@ pub fn lacks() -> Option<String> {
     let Some(criu) = on_path("criu") else { return Some("criu is not installed".to_owned()) };
     let check = Command::new(criu).arg("check").output().unwrap();
     let said = String::from_utf8_lossy(&check.stderr).into_owned();
-    (!check.status.success()).then(|| format!("this criu does not work on this kernel: {}", said.trim().replace('\n', "; ")))
+    (!check.status.success())
+        .then(|| format!("this criu does not work on this kernel: {}", said.trim().replace('\n', "; ")))
 }
 
 pub fn on_path(name: &str) -> Option<PathBuf> {

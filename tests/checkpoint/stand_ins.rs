@@ -31,7 +31,8 @@ fn both_fail(script: Option<&str>, why: &str) {
     let runtime = orlop(counting());
     let path = folder_with(&runtime.bundle, script);
     runtime.run().unwrap();
-    let error = with_path(&runtime, &path, &["checkpoint", "--image-path", &runtime.images(), &runtime.id]).unwrap_err();
+    let error =
+        with_path(&runtime, &path, &["checkpoint", "--image-path", &runtime.images(), &runtime.id]).unwrap_err();
     assert!(error.contains("orlop checkpoint failed") && error.contains(why), "{error}");
     is_running(&runtime);
     let id = runtime.bundle.id();
