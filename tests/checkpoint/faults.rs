@@ -29,7 +29,8 @@ fn assert_nothing_left(runtime: &Runtime, mark: &str, after: &str) {
 /// `restore` with a fault at step `number`.
 fn faulty(runtime: &Runtime, fault: &str, number: usize, command: &str, flags: &[&str]) -> Result<(), String> {
     let images = runtime.images();
-    let args = [&[command, "--image-path", images.as_str()], flags, &[runtime.id.as_str()]].concat();
+    let args =
+        [&[command, "--image-path", images.as_str()], runtime.manage_cgroups(), flags, &[runtime.id.as_str()]].concat();
     let mut command = runtime.command(&args);
     command.env("ORLOP_FAULT", format!("{fault}:{number}"));
     runtime.finish(command)

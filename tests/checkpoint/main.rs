@@ -157,7 +157,9 @@ fn pipes_of_the_caller_are_given_anew() {
             require!(ask(&mut to, &mut from, "one") == "got one\n", "no answer before");
             runtime.checkpoint(&[])?;
             let images = runtime.images();
-            let (mut to, mut from) = piped(&["restore", "--detach", "--image-path", &images, &runtime.id])?;
+            let args =
+                [&["restore", "--detach", "--image-path", &images], runtime.manage_cgroups(), &[&runtime.id]].concat();
+            let (mut to, mut from) = piped(&args)?;
             require!(ask(&mut to, &mut from, "two") == "got two\n", "no answer after");
             Ok(())
         },
@@ -229,7 +231,8 @@ fn memory_that_was_dumped_before_is_not_dumped_again() {
         runtime.run()?;
         runtime.counts_beyond("count", 2);
         let before = runtime.bundle.temp().join("before");
-        runtime.call(&["checkpoint", "--pre-dump", "--image-path", before.to_str().unwrap(), &runtime.id])?;
+        let args = ["checkpoint", "--pre-dump", "--image-path", before.to_str().unwrap()];
+        runtime.call(&[&args, runtime.manage_cgroups(), &[runtime.id.as_str()]].concat())?;
         runtime.has_status("running")?;
         let count = runtime.counts_beyond("count", 2);
         runtime.checkpoint(&["--parent-path", "../before"])?;
@@ -386,7 +389,8 @@ fn a_restore_in_the_foreground_gives_the_exit_status() {
             eventually("the start", || runtime.bundle.rootfs().join("up").exists().then_some(()));
             runtime.checkpoint(&[])?;
             let images = runtime.images();
-            let mut child = runtime.command(&["restore", "--image-path", &images, &runtime.id]).spawn().unwrap();
+            let args = [&["restore", "--image-path", &images], runtime.manage_cgroups(), &[&runtime.id]].concat();
+            let mut child = runtime.command(&args).spawn().unwrap();
             eventually("the restore or its failure", || {
                 (runtime.has_status("running").is_ok() || child.try_wait().unwrap().is_some()).then_some(())
             });
