@@ -231,7 +231,7 @@ mod tests {
     fn the_log_is_in_the_work_folder_if_there_is_one() {
         let mut options = Options { images: "/images".into(), ..Options::default() };
         assert_eq!(options.log("dump.log"), Path::new("/images/dump.log"));
-        options.work = Some("/work".into());
-        assert_eq!(options.log("dump.log"), Path::new("/work/dump.log"));
+        options.work = Some("/logs".into());
+        assert_eq!(options.log("dump.log"), Path::new("/logs/dump.log"));
     }
 }
