@@ -12,7 +12,8 @@
 #   RUNTIME=/usr/sbin/runc integration/docker/run [PATTERN]
 #
 # runs a suite, or those of its cases whose name contains PATTERN, through another
-# runtime than the release binary. KEEP=1 keeps the temporary folder.
+# runtime than the release binary. KEEP=1 keeps the temporary folder. CRIU_FOLDER is
+# where criu is, when the installed one does not work with this kernel (hack/criu).
 #
 #   integration/fetch-callers FOLDER forky
 #   CALLERS=FOLDER integration/docker/run
@@ -147,7 +148,7 @@ prepare_sandbox() {
     mkdir -p "$WORK/home" "$WORK/tmp"
     export HOME=$WORK/home TMPDIR=$WORK/tmp
     # The distribution's programs, not what else a person has installed.
-    export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+    export PATH=${CRIU_FOLDER:+$CRIU_FOLDER:}/usr/sbin:/usr/bin:/sbin:/bin
     cd "$WORK" || exit 1
 }
 
@@ -192,6 +193,12 @@ needs_all_capabilities() {
     all=$(printf '%016x' $(((1 << ($(cat /proc/sys/kernel/cap_last_cap) + 1)) - 1)))
     bounding=$(sed -n 's/^CapBnd:\t//p' /proc/self/status)
     [ "$all" = "$bounding" ] || skip "root has not all capabilities here: $bounding of $all"
+}
+
+# Checkpoints need a criu that works with this kernel.
+needs_criu() {
+    command -v criu >/dev/null || skip "criu is not installed"
+    criu check >/dev/null 2>&1 || skip "this criu does not work with this kernel: $(criu check 2>&1 | head -n1)"
 }
 
 # ---- assertions: the end of a case when they do not hold ------------------------

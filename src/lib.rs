@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod cli;
 pub mod container;
 pub mod error;

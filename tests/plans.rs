@@ -525,6 +525,7 @@ impl ExecCase {
             namespaces: self.namespaces,
             own_pid_namespace: true,
             keyring: true,
+            descriptors: Vec::new(),
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
             rdt: None,

@@ -24,8 +24,8 @@ pub fn print() -> Result<()> {
         intel_rdt: true,
         idmap: true,
         net_devices: true,
-        unsafe_annotations: &["org.systemd.property."],
-        annotations: &[],
+        unsafe_annotations: &["org.criu.config", "org.systemd.property."],
+        annotations: &[("org.opencontainers.runc.checkpoint.enabled", "true")],
     };
     println!("{}", serde_json::to_string_pretty(&features(&facts))?);
     Ok(())

@@ -1,5 +1,6 @@
 //! The command line: runc's words (`runc(8)`), so that callers need not know which runtime they have.
 
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -10,11 +11,11 @@ mod list;
 mod plan;
 mod ps;
 mod quick;
+mod restore;
 mod spec;
 mod state;
 mod update;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// A fast OCI runtime.
 #[derive(Debug, Parser)]
 #[command(name = "orlop", version, disable_version_flag = true, about, long_about = None)]
+// Of a flag that is given twice the last counts, as in Go; Podman repeats some.
+#[command(args_override_self = true)]
 #[command(
     after_help = "A container is a bundle: a folder with config.json (`orlop spec` writes one) and a root file system."
 )]
@@ -115,6 +118,10 @@ enum Command {
     Pause(IdArg),
     /// Thaw a paused container
     Resume(IdArg),
+    /// Write a running container to images, with criu
+    Checkpoint(Box<checkpoint::Args>),
+    /// Make a container from such images, with criu
+    Restore(Box<restore::Args>),
     /// Change the limits of a container
     Update(Box<update::Args>),
     /// Print statistics at an interval, and OOM kills
@@ -156,6 +163,8 @@ impl Command {
             Command::Create(_) => Some("create failed"),
             Command::Run(_) => Some("run failed"),
             Command::Exec(_) => Some("exec failed"),
+            Command::Checkpoint(_) => Some("checkpoint failed"),
+            Command::Restore(_) => Some("restore failed"),
             _ => None,
         }
     }
@@ -183,7 +192,7 @@ impl Command {
 /// Runs the command line and gives the exit status.
 pub fn main() -> ExitCode {
     crate::sys::process::default_sigchld();
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args = restore::spelled_out(std::env::args_os().collect());
     if let Err(error) = quick::protect(&args) {
         eprintln!("orlop: {}", one_line(&error));
         return ExitCode::FAILURE;
@@ -238,7 +247,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
 type Failure = (anyhow::Error, Log);
 
 fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
-    if command.enters_container() {
+    if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
         crate::sys::fd::close_from(3 + command.preserved_fds());
     }
@@ -314,6 +323,8 @@ fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
         Command::Ps(args) => args.ps(context)?,
         Command::Pause(arg) => pause::pause(context, &ContainerId::new(&arg.id)?)?,
         Command::Resume(arg) => pause::resume(context, &ContainerId::new(&arg.id)?)?,
+        Command::Checkpoint(args) => args.checkpoint(context)?,
+        Command::Restore(args) => return args.restore(context),
         Command::Update(args) => args.update(context)?,
         Command::Events(args) => args.events(context)?,
         Command::Spec(args) => args.write()?,

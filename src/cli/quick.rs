@@ -18,14 +18,14 @@ const VALUED: [&str; 6] = ["--root", "--log", "--log-format", "--rootless", "--t
 const ENTERING: [&str; 3] = ["create", "run", "exec"];
 
 #[derive(Debug, Parser)]
-#[command(disable_version_flag = true)]
+#[command(disable_version_flag = true, args_override_self = true)]
 struct GlobalOnly {
     #[command(flatten)]
     global: Global,
 }
 
 #[derive(Debug, Parser)]
-#[command(disable_version_flag = true)]
+#[command(disable_version_flag = true, args_override_self = true)]
 struct One<A: clap::Args> {
     #[command(flatten)]
     args: A,
@@ -66,6 +66,8 @@ pub fn parse(args: &[OsString]) -> Option<Cli> {
         "ps" => Command::Ps(one(rest)?),
         "pause" => Command::Pause(one(rest)?),
         "resume" => Command::Resume(one(rest)?),
+        "checkpoint" => Command::Checkpoint(Box::new(one(rest)?)),
+        "restore" => Command::Restore(Box::new(one(rest)?)),
         _ => return None,
     };
     Some(Cli { global, command: Some(command) })
@@ -123,6 +125,9 @@ mod tests {
             "orlop --rootless true delete -f c1",
             "orlop update --memory 64M --cpu-quota -1 c1",
             "orlop ps -f json c1",
+            "orlop checkpoint --image-path /i --status-fd -1 --manage-cgroups-mode ignore c1",
+            "orlop restore -d --image-path /i --pid-file /p c1",
+            "orlop checkpoint --leave-running --image-path /i --leave-running --image-path /j c1",
         ] {
             let whole = Cli::try_parse_from(words(line)).unwrap();
             assert_eq!(format!("{:?}", parse(&words(line)).unwrap()), format!("{whole:?}"), "{line}");

@@ -24,12 +24,11 @@ use crate::namespaces::{self, Kind, Namespaces, time, user, uts};
 use crate::network::devices::{self as net_devices, Device, Target};
 use crate::plan::walk::Ending;
 use crate::plan::{Plan, Runtime, Slot};
-use crate::process::console;
-use crate::process::program;
+use crate::process::{console, fds, program};
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
 use crate::sys::process::CpuMask;
-use crate::{hooks, network, rdt, seccomp, sysctl};
+use crate::{hooks, network, rdt, rootfs, seccomp, sysctl};
 
 /// How the new container is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +140,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
 }
 
 /// Makes the folder of the container's notify socket, and the socket when the container starts at once.
-fn prepare_notify(wanted: bool, start: Start, dir: &Path) -> Result<Option<Notify>> {
+pub(super) fn prepare_notify(wanted: bool, start: Start, dir: &Path) -> Result<Option<Notify>> {
     if !wanted {
         return Ok(None);
     }
@@ -211,6 +210,7 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         namespaces: flags,
         own_pid_namespace: namespaces.is_new(Kind::Pid),
         keyring: !request.no_new_keyring,
+        descriptors: fds::links(spec),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
         rdt: None,
@@ -304,6 +304,9 @@ pub fn plan_create(
         hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
     }
     rootfs.plan_change(plan);
+    if terminal.is_none() && namespaces.is_private(Kind::Mount) {
+        fds::plan_null(plan);
+    }
     process::plan_terminal(&asked, terminal.as_ref(), program::Missing::Made, plan)?;
     rootfs.plan_finish(plan)?;
     uts::plan(spec, &namespaces, plan)?;
@@ -417,22 +420,8 @@ fn asked<'a>(
         user_namespace: namespaces.is_private(Kind::User),
         preserved_fds: request.preserve_fds,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
-        descriptors: descriptors(&config.spec, sources),
+        descriptors: rootfs::descriptors_at_once(&config.spec, sources),
     })
-}
-
-/// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.
-fn descriptors(spec: &Spec, sources: Sources) -> Option<u64> {
-    const MANY: usize = 400;
-    const OTHERS: usize = 256;
-    let mapped = |mount: &&oci_spec::runtime::Mount| {
-        let option = |word: &String| matches!(word.as_str(), "idmap" | "ridmap");
-        mount.uid_mappings().is_some() || mount.options().iter().flatten().any(option)
-    };
-    let opened = |mount: &&oci_spec::runtime::Mount| sources == Sources::Outside || mapped(mount);
-    let count = spec.mounts().iter().flatten().filter(opened).count();
-    // The descriptor of the mount, and that of the mapping which it may have.
-    (count > MANY).then_some((2 * count + OTHERS) as u64)
 }
 
 /// `linux.personality` as personality(2) takes it.
@@ -532,7 +521,7 @@ fn input(
 }
 
 /// Where the container's cgroups can be bound from.
-fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarchies {
+pub(super) fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarchies {
     let mut found = cgroup_mounts::Hierarchies::default();
     match setup {
         Setup::Unified { mount, .. } => {
@@ -556,7 +545,7 @@ fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_mounts::Hierarc
     found
 }
 
-fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
+pub(super) fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
     let record = record.clone();
     Rc::new(move |status, pid| state::for_hooks(&record.borrow(), status, pid))
 }

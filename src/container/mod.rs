@@ -1,5 +1,6 @@
 //! The OCI life cycle: runtime.md (runtime-spec v1.3.0). Each operation is a file.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod pause;
 pub mod process;
 pub mod ps;
 pub mod record;
+pub mod restore;
 pub mod run;
 pub mod start;
 pub mod state;

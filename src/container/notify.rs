@@ -24,6 +24,11 @@ fn folder(dir: &Path) -> PathBuf {
     dir.join("notify")
 }
 
+/// Whether the container was made with such a folder.
+pub fn has_folder(dir: &Path) -> bool {
+    folder(dir).is_dir()
+}
+
 /// Adds the mount and the variable that lead the container to its socket.
 pub fn configure(config: &mut Config, dir: &Path) {
     let mut mount = Mount::default();

@@ -34,6 +34,9 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Whether the container has a session keyring of its own.
     pub keyring: bool,
+    /// What the standard descriptors were when the first process was made; empty with a terminal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<String>,
     /// `annotations`.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,

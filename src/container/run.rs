@@ -4,9 +4,12 @@ use anyhow::anyhow;
 
 use super::create::{Created, Request, create};
 use super::foreground::{self, Signals};
+use super::id::ContainerId;
+use super::record::Record;
 use super::{Context, delete, start};
 use crate::error::{Result, Why};
 use crate::process::console::Target;
+use crate::spec::Config;
 use crate::sys::process;
 
 /// How `run` behaves beyond the request.
@@ -32,7 +35,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
             created.notify.as_mut().zip(child).map_or(Ok(()), |(notify, child)| notify.wait_for(&child))
         });
         if result.is_err() {
-            remove(context, request, &created)?;
+            remove(context, &created.record, &created.config)?;
         }
         return result.map(|()| 0);
     }
@@ -53,7 +56,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
         child.end();
     }
     if !manner.keep {
-        remove(context, &request, &created)?;
+        remove(context, &created.record, &created.config)?;
     }
     result
 }
@@ -63,13 +66,16 @@ fn started(context: &Context, created: &Created) -> Result<()> {
     start::poststart(context, &created.record, &created.config)
 }
 
-fn remove(context: &mut Context, request: &Request, created: &Created) -> Result<()> {
-    let seat = match context.store.open(&request.id) {
-        // Somebody else has deleted it already.
+/// Removes a container that has ended, unless somebody else has done it.
+///
+/// # Errors
+/// As [`delete::destroy`].
+pub(super) fn remove(context: &mut Context, record: &Record, config: &Config) -> Result<()> {
+    let seat = match context.store.open(&ContainerId::new(&record.id)?) {
         Err(error) if error.is::<super::store::NotFound>() => return Ok(()),
         other => other?,
     };
-    context.trace.span("removing the container", || delete::destroy(&created.record, seat))?;
-    delete::poststop(context, &created.record, &created.config);
+    context.trace.span("removing the container", || delete::destroy(record, seat))?;
+    delete::poststop(context, record, config);
     Ok(())
 }

@@ -123,3 +123,27 @@ impl Inside for RaiseLoopback {
         Ok(net::raise(c"lo")?)
     }
 }
+
+/// Adds the bringing up of loopback in the network namespace of the process that a plan has restored: whoever keeps
+/// images of a container keeps no network in them.
+pub fn plan_raise_restored(plan: &mut Plan) {
+    plan.outside(RaiseRestored);
+}
+
+struct RaiseRestored;
+
+impl fmt::Display for RaiseRestored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bringing up loopback")
+    }
+}
+
+impl Outside for RaiseRestored {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let own = fd::open(c"/proc/self/ns/net", libc::O_RDONLY, 0).why(|| "opening /proc/self/ns/net")?;
+        ns::setns(runtime.child()?.pidfd.as_fd(), libc::CLONE_NEWNET).why(|| "entering the network namespace")?;
+        let raised = net::raise(c"lo").why(|| "loopback");
+        ns::setns(own.as_fd(), libc::CLONE_NEWNET).why(|| "returning to the runtime's own network namespace")?;
+        raised
+    }
+}

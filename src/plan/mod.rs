@@ -190,6 +190,20 @@ impl Plan {
         self.steps.push(Step::Inside(Box::new(step)));
     }
 
+    /// Whether the clone is part of it: else there are steps of the runtime alone.
+    fn clones(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Inside(_)))
+    }
+
+    /// Gives the steps of the runtime away, for a step that does them at a moment that it is told of.
+    pub fn into_outside(self) -> Vec<Box<dyn Outside>> {
+        let after = self.steps.into_iter().filter_map(|step| match step {
+            Step::Outside(step) | Step::Alongside(step) => Some(step),
+            Step::Inside(_) => None,
+        });
+        self.before.into_iter().chain(after).collect()
+    }
+
     /// Something that is odd but no error.
     pub fn warn(&mut self, message: impl Into<String>) {
         self.warnings.push(message.into());

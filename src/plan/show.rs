@@ -12,10 +12,13 @@ impl fmt::Display for Plan {
         for step in &self.before {
             writeln!(f, "before   {step}")?;
         }
-        writeln!(f, "spawn    {}", self.spawn_words())?;
+        if self.clones() {
+            writeln!(f, "spawn    {}", self.spawn_words())?;
+        }
         for step in &self.steps {
             match step {
-                Step::Outside(step) => writeln!(f, "outside  {step}")?,
+                // A step that does others tells of them here alone.
+                Step::Outside(step) => writeln!(f, "outside  {step:#}")?,
                 Step::Inside(step) => writeln!(f, "inside   {step}")?,
                 Step::Alongside(step) => writeln!(f, "beside   {step}")?,
             }

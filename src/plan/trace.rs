@@ -104,7 +104,10 @@ impl Clock {
 
     pub(super) fn finish(&mut self, plan: &Plan, trace: &mut Trace) -> Result<()> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        trace.push(&plan.spawn_words_for_trace(), "runtime", self.cloning, self.cloned);
+        if plan.clones() {
+            let words = plan.spawn_words_for_trace();
+            trace.push(&words, "runtime", self.cloning, self.cloned);
+        }
         let reading = |at: usize| shared.values().get(at).map_or(0, |value| value.load(Ordering::Relaxed));
         let before = plan.before.iter().map(|step| (step.to_string(), "outside"));
         let after = plan.steps.iter().map(|step| match step {

@@ -60,6 +60,11 @@ impl Runtime {
         self.child.as_ref().ok_or_else(|| anyhow!("the container's process has not been made yet"))
     }
 
+    /// Makes another process the one that outside steps work on, in plans where a program of its own makes it.
+    pub fn set_child(&mut self, child: Child) {
+        self.child = Some(child);
+    }
+
     /// Gives the process away to the caller.
     pub fn take_child(&mut self) -> Option<Child> {
         self.child.take()
@@ -94,7 +99,13 @@ impl Plan {
     }
 
     fn walk(&self, runtime: &mut Runtime, ending: Ending, trace: &mut Trace) -> Result<()> {
-        let mut walk = Walk { plan: self, runtime, clock: trace.start(self.len())?, injected: injected() };
+        let mut walk = Walk {
+            plan: self,
+            runtime,
+            clock: trace.start(self.len())?,
+            injected: injected(),
+            purpose: Some("unable to start container process"),
+        };
         for (index, step) in self.before.iter().enumerate() {
             walk.act(step.as_ref(), index)?;
         }
@@ -107,6 +118,44 @@ impl Plan {
         walk.kill_here(self.len());
         walk.clock.finish(self, trace)?;
         result
+    }
+
+    /// Carries out a plan whose steps are all the runtime's: nothing is cloned. A process that a step has left in
+    /// `runtime` is ended when a later one fails.
+    ///
+    /// # Errors
+    /// The failed step in its own words. The caller undoes what the record names.
+    pub fn carry_out(&self, runtime: &mut Runtime, trace: &mut Trace) -> Result<()> {
+        runtime.slots = Slots::new(self.slots);
+        let (clock, injected) = (trace.start(self.len())?, injected());
+        let mut walk = Walk { plan: self, runtime, clock, injected, purpose: None };
+        let mut result = Ok(());
+        for (index, step) in self.all_outside().enumerate() {
+            result = walk.act(step, index);
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() {
+            walk.kill_here(self.len());
+        }
+        walk.clock.finish(self, trace)?;
+        runtime.slots = Slots::default();
+        if result.is_err()
+            && let Some(child) = &runtime.child
+        {
+            child.end();
+        }
+        result
+    }
+
+    /// The steps that the runtime does, before and after the clone.
+    fn all_outside(&self) -> impl Iterator<Item = &dyn Outside> {
+        let after = self.steps.iter().filter_map(|step| match step {
+            Step::Outside(step) | Step::Alongside(step) => Some(step.as_ref()),
+            Step::Inside(_) => None,
+        });
+        self.before.iter().map(AsRef::as_ref).chain(after)
     }
 
     /// The words for a fault inside.
@@ -144,6 +193,8 @@ struct Walk<'a> {
     runtime: &'a mut Runtime,
     clock: Clock,
     injected: Option<Injected>,
+    /// What all of it is for, in front of the words of a step that fails.
+    purpose: Option<&'static str>,
 }
 
 impl Walk<'_> {
@@ -245,8 +296,11 @@ impl Walk<'_> {
         result.map_err(|e| {
             let detail = Detail { code: "step-failed", phase: "outside", step: step.to_string(), hint: String::new() };
             let message = format!("error {step}: {}", one_line(&e));
-            anyhow::Error::new(Detailed { message, detail, errno: error::errno_of(&e) })
-                .context("unable to start container process")
+            let failed = anyhow::Error::new(Detailed { message, detail, errno: error::errno_of(&e) });
+            match self.purpose {
+                Some(purpose) => failed.context(purpose),
+                None => failed,
+            }
         })
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::dest::Dest;
 use super::mount::clone_tree;
@@ -81,6 +81,14 @@ pub fn plan(devices: &[LinuxDevice], covered: &[&str], method: Method, rootfs: S
     }
     plan.inside(MakeLinks { dev: Dest::new("dev", "/dev")?, links, rootfs });
     Ok(())
+}
+
+/// Where a container's nodes are, the default ones included.
+pub fn paths(spec: &Spec) -> Vec<String> {
+    let mut all: Vec<String> = DEFAULTS.iter().map(|(name, ..)| format!("/dev/{name}")).collect();
+    let configured = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    all.extend(configured.into_iter().flatten().map(|device| device.path().to_string_lossy().into_owned()));
+    all
 }
 
 fn configured(index: usize, device: &LinuxDevice) -> Result<Node> {

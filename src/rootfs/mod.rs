@@ -2,7 +2,7 @@
 //!
 //! Every path inside is a [`dest::Dest`], resolved once by the kernel below the root's descriptor.
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use crate::error::Result;
 use crate::plan::{Plan, Slot};
@@ -147,4 +147,18 @@ impl<'a> Rootfs<'a> {
         let read_only = list(linux.and_then(|l| l.readonly_paths().as_ref()));
         masks::plan(&masked, &read_only, self.input.setting.label.as_ref(), self.slot(), plan)
     }
+}
+
+/// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.
+pub fn descriptors_at_once(spec: &Spec, sources: Sources) -> Option<u64> {
+    const MANY: usize = 400;
+    const OTHERS: usize = 256;
+    let mapped = |mount: &&Mount| {
+        let option = |word: &String| matches!(word.as_str(), "idmap" | "ridmap");
+        mount.uid_mappings().is_some() || mount.options().iter().flatten().any(option)
+    };
+    let opened = |mount: &&Mount| sources == Sources::Outside || mapped(mount);
+    let count = spec.mounts().iter().flatten().filter(opened).count();
+    // The descriptor of the mount, and that of the mapping which it may have.
+    (count > MANY).then_some((2 * count + OTHERS) as u64)
 }

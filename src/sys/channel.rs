@@ -102,9 +102,19 @@ pub fn send_fd(socket: BorrowedFd<'_>, message: &[u8], fd: BorrowedFd<'_>) -> Re
 
 /// Receives one descriptor (close-on-exec) with at most `buffer` bytes; `None` where none came along.
 pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<OwnedFd>> {
+    recv_with_fd(socket, buffer).map(|(_, fd)| fd)
+}
+
+/// As [`recv_fd`], with the length of the message; 0 is end of file.
+pub fn recv_with_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
     let mut iov = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
     let mut got = None;
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
@@ -115,7 +125,7 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Owned
             }
         }
     }
-    Ok(got)
+    Ok((message.bytes, got))
 }
 
 /// Receives one descriptor (close-on-exec) with a short message, without allocating, for the container's init.

@@ -40,6 +40,12 @@ pub fn is_open(number: i32) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
+/// F_GETFL of a descriptor that the caller of the runtime passed: O_ACCMODE tells what it can be used for.
+pub fn status_flags(number: i32) -> Result<i32> {
+    // SAFETY: F_GETFL reads flags; a number that is no open descriptor is EBADF.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFL) })
+}
+
 /// Lets the descriptor `number`, which the caller of the runtime passed, survive execve.
 pub fn keep(number: i32) -> Result<()> {
     // SAFETY: F_SETFD changes a flag; a number that is no open descriptor is EBADF.
@@ -61,6 +67,14 @@ pub fn adopt(number: i32) -> Result<OwnedFd> {
     let new = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: the kernel has just made this descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// As [`adopt`], for a descriptor whose end of file somebody waits for: the number itself is closed.
+pub fn take_over(number: i32) -> Result<OwnedFd> {
+    let own = adopt(number)?;
+    // SAFETY: the caller of the runtime passed the number for this purpose, and nobody owns it.
+    let _ = unsafe { libc::close(number) };
+    Ok(own)
 }
 
 /// openat(2) with O_CLOEXEC added.

@@ -173,6 +173,14 @@ impl Strings {
     }
 }
 
+/// Has `setup` run in the new process, right before it executes the program.
+pub fn before_exec(command: &mut std::process::Command, mut setup: impl FnMut() -> Result<()> + Send + Sync + 'static) {
+    use std::os::unix::process::CommandExt;
+    let setup = move || setup().map_err(std::io::Error::from);
+    // SAFETY: the runtime has one thread, so the copy of it that runs this holds no lock of another's.
+    unsafe { command.pre_exec(setup) };
+}
+
 /// prlimit(2): sets both limits of a process, 0 for this one.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
