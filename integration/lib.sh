@@ -318,7 +318,7 @@ suite() {
         began=${EPOCHREALTIME/./}
         # A case is bounded, so that a container that hangs fails one case only.
         run_case "$name" &
-        wait_bounded $! 60
+        wait_bounded $! "${CASE_SECONDS:-60}"
         code=$?
         took=$(((${EPOCHREALTIME/./} - began) / 1000))
         case $code in
