@@ -9,10 +9,11 @@
 # and ends with `suite "$@"`. A case is a function in which every command has to
 # succeed; its name is the fact it states. It may call `skip REASON`.
 #
-#   RUNTIME=/usr/sbin/runc integration/docker/run [PATTERN]
+#   RUNTIME=/usr/sbin/runc integration/docker/run [PATTERN...]
 #
-# runs a suite, or those of its cases whose name contains PATTERN, through another
-# runtime than the release binary. KEEP=1 keeps the temporary folder.
+# runs a suite, or those of its cases whose name contains a PATTERN, through another
+# runtime than the release binary. KEEP=1 keeps the temporary folder. SLOWNESS=5 is for
+# a machine where everything takes five times as long.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 SUITE=$(basename "$HERE")
@@ -56,7 +57,7 @@ find_runtime() {
         local host
         host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
         local target=${CARGO_TARGET_DIR:-$REPOSITORY/target}
-        for RUNTIME in "$target/$host/release/orlop" "$target/release/orlop"; do
+        for RUNTIME in "$target"/*-musl/release/orlop "$target/$host/release/orlop" "$target/release/orlop"; do
             [ -x "$RUNTIME" ] && break
         done
     fi
@@ -237,9 +238,10 @@ status() {
 
 # eventually COMMAND... : it succeeds within ten seconds.
 eventually() {
-    local deadline=$((SECONDS + 10))
+    local patience=$((10 * ${SLOWNESS:-1}))
+    local deadline=$((SECONDS + patience))
     until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $deadline ] || fail "still not true after ten seconds: $*"
+        [ $SECONDS -lt $deadline ] || fail "still not true after $patience seconds: $*"
         sleep 0.05
     done
 }
@@ -314,11 +316,11 @@ suite() {
     for name in $(cases); do
         title=${name#it_}
         title=${title//_/ }
-        [[ $title == *"${1:-}"* || $name == *"${1:-}"* ]] || continue
+        is_selected "$title" "$@" || is_selected "$name" "$@" || continue
         began=${EPOCHREALTIME/./}
         # A case is bounded, so that a container that hangs fails one case only.
         run_case "$name" &
-        wait_bounded $! "${CASE_SECONDS:-60}"
+        wait_bounded $! $((60 * ${SLOWNESS:-1}))
         code=$?
         took=$(((${EPOCHREALTIME/./} - began) / 1000))
         case $code in
@@ -336,6 +338,17 @@ suite() {
     # Nothing run is no success: a pattern may be mistyped.
     [ $failed -eq 0 ] && [ $((passed + skipped)) -gt 0 ]
     exit
+}
+
+# is_selected NAME PATTERN... : no pattern selects all.
+is_selected() {
+    local name=$1 pattern
+    shift
+    [ $# -gt 0 ] || return 0
+    for pattern in "$@"; do
+        [[ $name != *"$pattern"* ]] || return 0
+    done
+    return 1
 }
 
 run_case() {

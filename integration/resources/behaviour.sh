@@ -44,8 +44,13 @@ it_kills_what_needs_more_memory_than_its_limit() {
 it_tells_limit_and_usage_when_init_is_killed_in_create() {
     status 1 create low '.linux.resources.memory = {limit: 4096, swap: 4096}'
     remove low
-    contains "OOM-killed" "$output"
-    matches 'limit 4096 bytes, used up to [1-9][0-9]* bytes' "$output"
+    # A scope may be gone, with what it counted, before anybody can read it.
+    if [ "$DRIVER" = systemd ] && [[ $output == *"killed by signal 9"* ]]; then
+        contains "memory limit of 4096 bytes" "$output"
+    else
+        contains "OOM-killed" "$output"
+        matches 'limit 4096 bytes, used up to [1-9][0-9]* bytes' "$output"
+    fi
 }
 
 it_starts_in_one_mebibyte() {
@@ -90,13 +95,14 @@ it_keeps_denied_devices_closed_after_update() {
     remove closed
 }
 
-# timed_on_disk COMMAND_LINE BLOCK_IO : sets $took to the milliseconds of a container that has the disk.
+# timed_on_disk COMMAND_LINE BLOCK_IO : sets $took to the milliseconds that it takes in a container that has the disk.
 timed_on_disk() {
-    local began=${EPOCHREALTIME/./} major=${DEVICE%:*} minor=${DEVICE#*:}
+    local major=${DEVICE%:*} minor=${DEVICE#*:} began ended
     run disk ".linux.devices = [{path: \"/dev/disk\", type: \"b\", major: $major, minor: $minor, fileMode: 438}]
         | .linux.resources.devices += [{allow: true, type: \"b\", major: $major, minor: $minor, access: \"rw\"}]
-        | .linux.resources.blockIO = $2" "$1"
-    took=$(((${EPOCHREALTIME/./} - began) / 1000))
+        | .linux.resources.blockIO = $2" "read began rest </proc/uptime; $1 2>&1; read ended rest </proc/uptime; echo \$began \$ended" >"$WORK/times"
+    read -r began ended < <(tail -n 1 "$WORK/times")
+    took=$((10 * (${ended/./} - ${began/./})))
 }
 
 it_throttles_block_io() {
@@ -106,14 +112,13 @@ it_throttles_block_io() {
     . "$WORK/disk.sh"
     [ -e "$WORK/loop" ] || skip "no loop device"
     local rate="[{major: ${DEVICE%:*}, minor: ${DEVICE#*:}, rate: "
-    timed_on_disk 'exec dd if=/dev/disk of=/dev/null iflag=direct bs=64k count=64' '{}'
-    local free=$took
-    # Four mebibytes at two a second.
-    timed_on_disk 'exec dd if=/dev/disk of=/dev/null iflag=direct bs=64k count=64' "{throttleReadBpsDevice: ${rate}2097152}]}"
-    [ "$took" -ge $((free + 1200)) ] && [ "$took" -lt $((free + 20000)) ] || fail "read in $took ms, unlimited in $free ms"
-    # A hundred writes at fifty a second.
-    timed_on_disk 'exec dd if=/dev/zero of=/dev/disk oflag=direct bs=4k count=100' "{throttleWriteIOPSDevice: ${rate}50}]}"
-    [ "$took" -ge $((free + 1200)) ] && [ "$took" -lt $((free + 20000)) ] || fail "written in $took ms, unlimited read in $free ms"
+    # Four mebibytes at one a second, and a hundred writes at twenty-five.
+    timed_on_disk 'dd if=/dev/disk of=/dev/null iflag=direct bs=64k count=64' "{throttleReadBpsDevice: ${rate}1048576}]}"
+    [ "$took" -ge 3000 ] || fail "read in $took ms: $(cat "$WORK/times")"
+    timed_on_disk 'dd if=/dev/zero of=/dev/disk oflag=direct bs=4k count=100' "{throttleWriteIOPSDevice: ${rate}25}]}"
+    [ "$took" -ge 3000 ] || fail "written in $took ms: $(cat "$WORK/times")"
+    timed_on_disk 'dd if=/dev/disk of=/dev/null iflag=direct bs=64k count=64' '{}'
+    [ "$took" -lt 3000 ] || fail "without a limit read in $took ms"
 }
 
 it_changes_only_what_update_names() {
@@ -150,9 +155,9 @@ it_rolls_back_an_update_that_is_refused() {
 }
 
 it_refuses_a_limit_below_the_usage_when_asked_to_look_first() {
-    create looking '.linux.resources.memory = {limit: 67108864, swap: 67108864}' 'head -c 20000000 /dev/zero >/dev/shm/held; sleep 1000'
+    create looking '.linux.resources.memory = {limit: 67108864, swap: 67108864}' 'dd if=/dev/zero of=/dev/shm/held bs=1024k count=16; sleep 1000'
     oci start "$TAG-looking"
-    eventually holds looking 20000000
+    eventually holds looking 16777216
     echo '{"memory": {"limit": 4194304, "swap": 4194304, "checkBeforeUpdate": true}}' >"$WORK/check.json"
     status 1 oci update --resources "$WORK/check.json" "$TAG-looking"
     everything looking >"$WORK/after"

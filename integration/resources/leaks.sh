@@ -29,17 +29,17 @@ born_and_removed() {
 
 # Last, so that it sees what all the others have left, too.
 it_leaves_nothing_behind() {
-    local number pid count=${CONTAINERS:-500} began took trouble
+    local number count=${CONTAINERS:-500} at_once=${AT_ONCE:-20} began took trouble
     config leak '.linux.cgroupsPath |= sub("leak"; "@ID@") | .linux.resources += {pids: {limit: 30}, memory: {limit: 33554432}}'
-    # How long a create takes among nineteen others says when to kill them.
+    # How long a create takes among as many others says when to kill them.
     began=${EPOCHREALTIME/./}
-    for number in $(seq 0 2 38); do born_and_removed "$number" 0 & done >"$WORK/trouble"
+    for number in $(seq 2 2 $((2 * at_once))); do born_and_removed "$number" 0 & done >"$WORK/trouble"
     wait
     took=$(((${EPOCHREALTIME/./} - began) / 1000))
     [ $took -lt 950 ] || took=950
-    for number in $(seq 100 $((count + 79))); do
+    for number in $(seq 101 $((100 + count - at_once))); do
         born_and_removed "$number" $((RANDOM % took)) &
-        [ $((number % 20)) != 19 ] || wait
+        [ $((number % at_once)) != 0 ] || wait
     done >>"$WORK/trouble"
     wait
     trouble=$(cat "$WORK/trouble")

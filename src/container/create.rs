@@ -129,7 +129,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     runtime.lock = None;
     let record = record.borrow().clone();
     if let Err(error) = result {
-        let error = explain(error, &record);
+        let error = explain(error, &record, memory_limit(&config.spec));
         match delete::destroy(&record, seat) {
             Ok(()) => delete::poststop(context, &record, &config),
             Err(left) => log.warn(&format!("cleaning up after the failure: {}", crate::error::one_line(&left))),
@@ -160,14 +160,30 @@ pub fn add_env(config: &mut Config, extra: &[String]) {
     }
 }
 
+fn memory_limit(spec: &Spec) -> Option<i64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    resources.memory().as_ref()?.limit().filter(|limit| *limit > 0)
+}
+
 /// Adds what the cgroup knows of an unexplained death: that the memory limit was too low.
-fn explain(error: anyhow::Error, record: &Record) -> anyhow::Error {
+fn explain(error: anyhow::Error, record: &Record, limit: Option<i64>) -> anyhow::Error {
     let Some(died) =
         error.downcast_ref::<crate::error::Detailed>().filter(|detailed| detailed.detail.code == "init-died")
     else {
         return error;
     };
-    if record.cgroup.oom_kills().unwrap_or(0) == 0 {
+    let kills = record.cgroup.oom_kills();
+    // systemd removes a scope as soon as its last process has died, and with it what the kernel has counted.
+    if let (None, Some(limit)) = (kills, limit)
+        && died.message.contains("killed by signal 9")
+    {
+        let mut detail = died.detail.clone();
+        detail.hint = "raise linux.resources.memory.limit".into();
+        let message = format!("{} (the memory limit of {limit} bytes may be too low)", died.message);
+        return anyhow::Error::new(crate::error::Detailed { message, detail, errno: None })
+            .context("unable to start container process");
+    }
+    if kills.unwrap_or(0) == 0 {
         return error;
     }
     let numbers = record.cgroup.memory().map_or_else(String::new, |memory| {
