@@ -9,15 +9,17 @@
 # and ends with `suite "$@"`. A case is a function in which every command has to
 # succeed; its name is the fact it states. It may call `skip REASON`.
 #
-#   RUNTIME=/usr/sbin/runc integration/docker/run [PATTERN...]
+#   RUNTIME=/usr/sbin/runc integration/docker/run [PATTERN]
 #
-# runs a suite, or those of its cases whose name contains a PATTERN, through another
-# runtime than the release binary. KEEP=1 keeps the temporary folder. SLOWNESS=5 is for
-# a machine where everything takes five times as long.
+# runs a suite, or those of its cases whose name contains PATTERN, through another
+# runtime than the release binary. KEEP=1 keeps the temporary folder.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 SUITE=$(basename "$HERE")
 REPOSITORY=$(cd "$HERE/../.." && pwd)
+# Whoever has several patterns gives them one by one. SLOWNESS=5 is for a machine where
+# everything takes five times as long.
+SLOWNESS=${SLOWNESS:-1}
 # The names and values of limits differ between the versions of cgroups.
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then CGROUP_VERSION=2; else CGROUP_VERSION=1; fi
 
@@ -238,7 +240,7 @@ status() {
 
 # eventually COMMAND... : it succeeds within ten seconds.
 eventually() {
-    local patience=$((10 * ${SLOWNESS:-1}))
+    local patience=$((10 * SLOWNESS))
     local deadline=$((SECONDS + patience))
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $deadline ] || fail "still not true after $patience seconds: $*"
@@ -320,7 +322,7 @@ suite() {
         began=${EPOCHREALTIME/./}
         # A case is bounded, so that a container that hangs fails one case only.
         run_case "$name" &
-        wait_bounded $! $((60 * ${SLOWNESS:-1}))
+        wait_bounded $! $((60 * SLOWNESS))
         code=$?
         took=$(((${EPOCHREALTIME/./} - began) / 1000))
         case $code in
