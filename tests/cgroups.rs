@@ -33,7 +33,7 @@ fn v1() -> Option<Setup> {
         (_, Setup::Legacy { hierarchies, .. }) if hierarchies.len() > 5 => return Some(setup),
         _ => "this host has no v1 hierarchies",
     };
-    println!("skipped: {why}");
+    eprintln!("SKIP: {why}");
     None
 }
 
