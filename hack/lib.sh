@@ -17,6 +17,11 @@ packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}" >/dev/null
 }
 
+# suite_packages - what the suites of integration/ name as their packages.
+suite_packages() {
+    grep -hzoP '(?m)^PACKAGES=\(\K[^)]*' "$top"/integration/*/run | tr '\0\n' '  '
+}
+
 # need_cargo - Rust is the one thing that is expected to be there.
 need_cargo() {
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH

@@ -33,7 +33,7 @@ fn v1() -> Option<Setup> {
         (_, Setup::Legacy { hierarchies, .. }) if hierarchies.len() > 5 => return Some(setup),
         _ => "this host has no v1 hierarchies",
     };
-    println!("skipped: {why}");
+    eprintln!("SKIP: {why}");
     None
 }
 
@@ -295,7 +295,7 @@ fn v1_update_changes_what_it_names_in_an_order_that_works() {
         false => format!(r#"{{"memory":{{"limit":{memory}}}}}"#),
     };
     if !swap {
-        println!("skipped: the memory+swap part, as this kernel has no swap accounting");
+        eprintln!("SKIP: the memory+swap part, as this kernel has no swap accounting");
     }
     for memory in [33_554_432, 134_217_728, 50_331_648] {
         update(record, &value(memory), None).unwrap();
@@ -429,7 +429,7 @@ fn v1_exec_joins_the_containers_cgroups_or_one_below() {
 fn v1_a_limit_without_its_controller_is_an_error() {
     let Some(setup) = v1() else { return };
     if matches!(&setup, Setup::Legacy { hierarchies, .. } if hierarchies.iter().any(|h| h.controllers == ["rdma"])) {
-        println!("skipped: this host has the rdma controller");
+        eprintln!("SKIP: this host has the rdma controller");
         return;
     }
     let (_container, result) = run(&name("rdma"), &setup, r#"{"rdma":{"mlx5_1":{"hcaHandles":1}}}"#, None, Sleep);
@@ -441,7 +441,7 @@ fn v1_a_limit_without_its_controller_is_an_error() {
 #[test]
 fn v2_works_in_a_private_mount_namespace() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
+        eprintln!("SKIP: needs root");
         return;
     }
     let unified = statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
@@ -571,7 +571,7 @@ mod on_v2 {
         let setup = v2();
         let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
         if controllers.contains("memory") {
-            println!("skipped: this host has the memory controller on v2");
+            eprintln!("SKIP: this host has the memory controller on v2");
             return;
         }
         let (_container, result) = run(&name("memory"), &setup, r#"{"memory":{"limit":67108864}}"#, None, Sleep);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::Bundle;
 use serde_json::{Value, json};
 
@@ -24,10 +26,20 @@ fn stats_are_one_event_with_the_cgroups_numbers() {
 #[test]
 fn a_stream_ends_with_the_container() {
     need_root!();
-    let bundle = Bundle::new("sleep 0.7");
+    let bundle = Bundle::new("sleep 1000");
     let id = bundle.id();
     bundle.orlop(&["run", "-d", &id]).ok();
-    let events = lines(&bundle.orlop(&["events", "--interval", "200ms", &id]).ok());
+    let file = bundle.temp().join("events");
+    let mut command = bundle.command(&["events", "--interval", "50ms", &id]);
+    let mut stream = command.stdout(std::fs::File::create(&file).unwrap()).spawn().unwrap();
+    let printed = || std::fs::read_to_string(&file).unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while printed().matches('\n').count() < 2 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bundle.orlop(&["kill", &id, "KILL"]).ok();
+    assert!(stream.wait().unwrap().success());
+    let events = lines(&printed());
     assert!(events.len() >= 2 && events.iter().all(|event| event["type"] == "stats"), "{events:?}");
 }
 
