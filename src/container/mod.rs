@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod create;
+mod death;
 pub mod delete;
 pub mod events;
 pub mod exec;

@@ -1,0 +1,68 @@
+//! Why an init died before its program began: what its cgroup knows of it.
+
+use oci_spec::runtime::Spec;
+
+use crate::cgroup;
+
+/// `linux.resources.memory.limit`, where there is one.
+pub fn memory_limit(spec: &Spec) -> Option<i64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    resources.memory().as_ref()?.limit().filter(|limit| *limit > 0)
+}
+
+/// Adds what the cgroup knows of an unexplained death: that the memory limit was too low.
+pub fn explain(error: anyhow::Error, cgroup: &cgroup::Record, limit: Option<i64>) -> anyhow::Error {
+    let Some(died) =
+        error.downcast_ref::<crate::error::Detailed>().filter(|detailed| detailed.detail.code == "init-died")
+    else {
+        return error;
+    };
+    let kills = cgroup.oom_kills();
+    // systemd removes a scope as soon as its last process has died, and with it what the kernel has counted.
+    if let (None, Some(limit)) = (kills, limit)
+        && died.message.contains("killed by signal 9")
+    {
+        let mut detail = died.detail.clone();
+        detail.hint = "raise linux.resources.memory.limit".into();
+        let message = format!("{} (the memory limit of {limit} bytes may be too low)", died.message);
+        return anyhow::Error::new(crate::error::Detailed { message, detail, errno: None })
+            .context("unable to start container process");
+    }
+    if kills.unwrap_or(0) == 0 {
+        return error;
+    }
+    let numbers = cgroup.memory().map_or_else(String::new, |memory| {
+        let limit = memory.limit.map_or("unlimited".into(), |bytes| format!("{bytes} bytes"));
+        format!(" (limit {limit}, used up to {} bytes)", memory.peak.unwrap_or(memory.usage))
+    });
+    let mut detail = died.detail.clone();
+    detail.code = "init-oom-killed";
+    detail.hint = "raise linux.resources.memory.limit".into();
+    let message = format!("container init was OOM-killed (memory limit too low?){numbers}: {}", died.message);
+    anyhow::Error::new(crate::error::Detailed { message, detail, errno: None })
+        .context("unable to start container process")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Detail, Detailed, one_line};
+
+    #[test]
+    fn a_killed_init_whose_cgroup_has_gone_is_told_with_the_memory_limit() {
+        let gone = cgroup::Record {
+            paths: [(String::new(), "/sys/fs/cgroup/there/is/none".to_owned())].into(),
+            ..Default::default()
+        };
+        let told = |message: &str, limit| {
+            let detail = Detail { code: "init-died", phase: "inside", step: String::new(), hint: String::new() };
+            let died = anyhow::Error::new(Detailed { message: message.into(), detail, errno: None });
+            one_line(&explain(died, &gone, limit))
+        };
+        let killed = "the container's init was killed by signal 9";
+        let expected = format!("{killed} (the memory limit of 4096 bytes may be too low)");
+        assert!(told(killed, Some(4096)).ends_with(&expected));
+        assert!(told(killed, None).ends_with(killed));
+        assert!(told("the container's init exited with status 1", Some(4096)).ends_with("status 1"));
+    }
+}
