@@ -246,10 +246,10 @@ it_is_under_the_default_seccomp_profile() {
     # A user namespace needs no capability, so it is the profile that denies it.
     status 1 docker run --rm --user app busybox unshare -U true
     contains "Operation not permitted" "$output"
-    docker run --rm --user app --security-opt seccomp=unconfined busybox unshare -U true
+    docker run --rm --user app --security-opt seccomp=unconfined --security-opt apparmor=unconfined busybox unshare -U true
     status 1 docker run --rm busybox mount -t tmpfs none /mnt
     # The capability alone lifts the denial.
-    docker run --rm --cap-add SYS_ADMIN busybox unshare -m true
+    docker run --rm --cap-add SYS_ADMIN --security-opt apparmor=unconfined busybox unshare -m true
 }
 
 it_applies_a_seccomp_profile_of_the_user() {

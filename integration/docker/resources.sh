@@ -66,6 +66,11 @@ it_limits_block_devices() {
     number=$(lsblk -dno MAJ:MIN "$device" | tr -d ' ')
     in_background --name throttled --device-read-bps "$device:1mb" --device-write-bps "$device:2mb" \
         --device-read-iops "$device:100" --device-write-iops "$device:200"
+    # Some versions drop these options on cgroup version 2, before a runtime sees them.
+    if [ "$(docker inspect --format '{{len .HostConfig.BlkioDeviceReadBps}}' throttled)" = 0 ]; then
+        remove throttled
+        skip "Docker $(docker version --format '{{.Server.Version}}') has dropped the limits of block devices"
+    fi
     local expected="$number rbps=1048576 wbps=2097152 riops=100 wiops=200"
     limit "$(group throttled)" blkio/blkio.throttle.read_bps_device="$number 1048576" io.max="$expected"
     limit "$(group throttled)" blkio/blkio.throttle.write_bps_device="$number 2097152" io.max="$expected"
