@@ -450,7 +450,8 @@ fn features_are_json_with_the_specifications_keys() {
     for list in ["actions", "operators", "archs", "knownFlags", "supportedFlags"] {
         assert!(linux["seccomp"][list].as_array().is_some_and(|list| !list.is_empty()), "{list}");
     }
-    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.systemd.property."]));
+    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.criu.config", "org.systemd.property."]));
+    assert_eq!(features["annotations"], json!({"org.opencontainers.runc.checkpoint.enabled": "true"}));
 }
 
 #[test]

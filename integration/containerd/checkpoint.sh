@@ -2,7 +2,7 @@
 
 counting() {
     run -d --mount="type=bind,src=$WORK/share,dst=/share,options=rbind:rw" "$1" \
-        sh -c 'i=0; while :; do i=$((i+1)); echo $i >/share/count; sleep 0.05; done'
+        sh -c 'i=0; while :; do i=$((i+1)); echo $i >/share/new; mv /share/new /share/count; sleep 0.05; done'
     eventually counts_beyond 3
 }
 

@@ -2,7 +2,7 @@
 
 counting() {
     run -d --name "$1" -v "$WORK/share:/share" "${@:2}" busybox \
-        sh -c 'i=0; while :; do i=$((i+1)); echo $i >/share/count; sleep 0.05; done' >/dev/null
+        sh -c 'i=0; while :; do i=$((i+1)); echo $i >/share/new; mv /share/new /share/count; sleep 0.05; done' >/dev/null
     eventually counts_beyond 3
 }
 

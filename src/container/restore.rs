@@ -27,7 +27,7 @@ use crate::process::console::{self, Target};
 use crate::rootfs::devices;
 use crate::spec::Config;
 use crate::sys::{channel, process};
-use crate::{hooks, network};
+use crate::{hooks, network, rdt};
 
 /// Restores a container; gives its exit status, 0 when detached. `asked` lacks what the configuration tells.
 ///
@@ -106,6 +106,8 @@ fn plan(
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| path.to_string_lossy().into_owned());
     let placement = Placement::new(path.as_deref(), request.id.as_str(), host)?;
     record.borrow_mut().cgroup = placement.record();
+    let rdt = rdt::read(spec, request.id.as_str(), host)?;
+    record.borrow_mut().rdt = rdt.as_ref().map(|wanted| wanted.record().clone());
 
     // before criu: nothing exists until the record names it, and nothing is made without a criu.
     plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
@@ -113,12 +115,14 @@ fn plan(
     let console = plan_console(config, request.terminal.as_ref(), plan)?;
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
+    rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
     let master = plan.outside_slot();
     let planned = plan_restore(describe(asked, &record.borrow(), config, dir, host)?, master, plan)?;
 
     // criu itself joins the cgroups, so that the processes are born there.
     plan.spawn.cgroup = None;
     cgroup::plan_enter(&placement, plan);
+    rdt.iter().for_each(|wanted| rdt::plan_enter(wanted.record(), plan));
     let state = hook_state(record);
     let recorded = || RecordPid { record: record.clone(), dir: dir.to_owned() };
     let hooks = spec.hooks().clone().unwrap_or_default();

@@ -17,8 +17,9 @@ use common::{Bundle, cgroups_of};
 use runtime::{Outcome, Runtime, judge, lacks, orlop};
 use serde_json::json;
 
-/// Counts in a variable of its own, and writes the number down.
-const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.02; done";
+/// Counts in a variable of its own, and shows the number as what a link says: of a file that is open at the moment of
+/// the dump, criu wants that it is the same when it restores, and in some tests the process goes on in between.
+const COUNT: &str = "i=0; while :; do i=$((i+1)); ln -sf $i /new; mv /new /count; sleep 0.02; done";
 
 /// Waits for a server, which writes to /got, and sends it numbers; descriptor 5 gets them too.
 const CONNECT: &str = "sleep 100000 | nc -l -p 7000 >/got & \

@@ -118,9 +118,11 @@ impl Runtime {
         self.output(&["exec", &self.id, "sh", "-c", script])
     }
 
-    /// A number in a file of the root file system, 0 while there is none.
+    /// The number that a file of the root file system ends with, or that a link says; 0 while there is none.
     pub fn number(&self, file: &str) -> u64 {
-        let text = std::fs::read_to_string(self.bundle.rootfs().join(file)).unwrap_or_default();
+        let path = self.bundle.rootfs().join(file);
+        let link = std::fs::read_link(&path).map(|target| target.to_string_lossy().into_owned());
+        let text = link.or_else(|_| std::fs::read_to_string(&path)).unwrap_or_default();
         text.lines().next_back().and_then(|line| line.parse().ok()).unwrap_or(0)
     }
 
