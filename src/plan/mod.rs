@@ -44,6 +44,11 @@ pub trait Inside: fmt::Display {
         errno_text(fault.errno)
     }
 
+    /// Whether the message stands alone, without what failed on the way up to it.
+    fn speaks_alone(&self) -> bool {
+        false
+    }
+
     /// The whole message, for the few steps whose wording callers match.
     fn message(&self, fault: Fault) -> String {
         format!("error {self}: {}", self.explain(fault))

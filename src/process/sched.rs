@@ -84,13 +84,18 @@ impl Inside for SetScheduler {
 
     fn explain(&self, fault: Fault) -> String {
         let realtime = matches!(self.0.policy as i32, libc::SCHED_FIFO | libc::SCHED_RR);
-        match fault.errno {
+        let hint = match fault.errno {
             Errno::EPERM if realtime => {
-                let hint = "a v1 cgroup without linux.resources.cpu.realtimeRuntime has no realtime processes";
-                format!("{} ({hint})", errno_text(fault.errno))
+                " (a v1 cgroup without linux.resources.cpu.realtimeRuntime has no realtime processes)"
             }
-            errno => errno_text(errno),
-        }
+            // sched_setattr(2): a deadline needs all CPUs of the system; the rest of the sentence is runc's.
+            Errno::EPERM if self.0.policy as i32 == libc::SCHED_DEADLINE => {
+                " (CAP_SYS_NICE is missing, or linux.resources.cpu.cpus is set: \
+                 process scheduler can't be used together with AllowedCPUs)"
+            }
+            _ => "",
+        };
+        format!("{}{hint}", errno_text(fault.errno))
     }
 }
 
