@@ -289,7 +289,10 @@ pub fn explain_status(fault: Fault) -> String {
     match (fault.errno, fault.detail) {
         (Errno::EXFULL, TIMED_OUT) => "ran past its timeout".into(),
         (Errno::EXFULL, 127) => "exit status 127 (or it could not be executed)".into(),
-        (Errno::EXFULL, detail) if detail & SIGNALLED != 0 => format!("killed by signal {}", detail & 0xff),
+        (Errno::EXFULL, detail) if detail & SIGNALLED != 0 => {
+            let signal = (detail & 0xff) as i32;
+            format!("killed by signal {signal} ({})", process::signal_text(signal))
+        }
         (Errno::EXFULL, status) => format!("exit status {status}"),
         (errno, _) => errno_text(errno),
     }

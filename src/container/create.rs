@@ -115,6 +115,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         log.warn(warning);
     }
     log.debug_lines(|| plan.to_string());
+    plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let seat = store.reserve(&request.id)?;
     let notify = match prepare_notify(notifies, request.start, seat.dir()) {
         Ok(notify) => notify,

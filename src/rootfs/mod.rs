@@ -13,6 +13,7 @@ pub mod copyup;
 pub mod dest;
 pub mod detached;
 pub mod devices;
+pub mod flags;
 pub mod idmap;
 pub mod masks;
 pub mod mount;

@@ -15,6 +15,7 @@ use oci_spec::runtime::Spec;
 
 use super::dest::Dest;
 use super::detached;
+use super::flags::{Flags, Outcome};
 use super::idmap::{self, Mapping};
 use super::options::Options;
 use super::sources;
@@ -228,7 +229,7 @@ pub fn plan(
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
         // Everybody reaches /sys, so init can open it, and only where it has to.
         let mut bind = bind(entry, c"/sys".to_owned(), true, None, (setting, Sources::Inside), plan)?;
-        bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
+        bind.flags = bind.flags.and(libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV);
         plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
     } else {
         plan.inside(step);
@@ -275,8 +276,7 @@ fn bind(
         recursive,
         opened,
         dest: entry.dest.clone(),
-        flags: entry.options.flags,
-        attributes: entry.options.attributes(),
+        flags: Flags::of(&entry.options, setting.user_namespace),
         after: After::of(&entry.options),
         rootfs: setting.rootfs,
     })
@@ -482,8 +482,7 @@ struct Bind {
     recursive: bool,
     opened: Option<Slot>,
     dest: Dest,
-    flags: u64,
-    attributes: MountAttr,
+    flags: Flags,
     after: After,
     rootfs: Slot,
 }
@@ -521,22 +520,13 @@ impl Inside for Bind {
         let tree = tree.as_fd();
         let rootfs = init.slots.get(self.rootfs)?;
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
-        let mut late = false;
-        if (self.attributes.set, self.attributes.clear) != (0, 0) {
-            match mount_setattr(tree, self.attributes, 0, None) {
-                // Linux before 5.12: a remount once it is attached, below.
-                Err(Errno::ENOSYS) => late = true,
-                other => other.map_err(Fault::at(PART_ATTRIBUTES))?,
-            }
-        }
-        if !late {
+        let outcome = self.flags.apply(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
+        if outcome == Outcome::Applied {
             self.after.apply(tree)?;
         }
         move_mount(tree, dest.as_fd())?;
-        if late {
-            fd::fchdir(tree)?;
-            let flags = self.flags & !libc::MS_REC | libc::MS_BIND | libc::MS_REMOUNT;
-            mount(None, c".", None, flags, None).map_err(Fault::at(PART_ATTRIBUTES))?;
+        if outcome == Outcome::Later {
+            self.flags.remount(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
             self.after.apply(tree)?;
         }
         Ok(())

@@ -173,6 +173,17 @@ impl Strings {
     }
 }
 
+/// What a signal means, in lower case as Go has it: `bad system call`.
+pub fn signal_text(signal: i32) -> String {
+    // SAFETY: gives null, or a C string that lives until the next call; there are no threads.
+    let text = unsafe { libc::strsignal(signal) };
+    if text.is_null() {
+        return "unknown signal".into();
+    }
+    // SAFETY: not null, and terminated by the C library.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().to_lowercase()
+}
+
 /// Lets SIGHUP, SIGINT, SIGQUIT and SIGTERM end this process though it is the first of its pid namespace, where
 /// the kernel drops signals that have their default action. execve(2) undoes it.
 pub fn die_of_signals() -> Result<()> {
