@@ -81,6 +81,9 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line
 }
 
+/// The code of an error of execve(2) itself, after everything has been set up: its message is printed as it is.
+pub const EXEC_FAILED: &str = "exec-failed";
+
 /// What was being done, and what the user can do about it; found again by `--log-format json`.
 #[derive(Debug, Clone, Default)]
 pub struct Detail {

@@ -108,6 +108,8 @@ pub(super) fn rules(list: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
                 'r' => READ,
                 'w' => WRITE,
                 'm' => MKNOD,
+                // As in runc.
+                'a' => 0,
                 _ => bail!("{json}.access: unknown device access {c:?}"),
             };
         }

@@ -40,6 +40,9 @@ pub struct Args {
     /// Read the process from this file: the `process` of a config.json
     #[arg(short, long, value_name = "FILE")]
     process: Option<PathBuf>,
+    /// What `--process` holds.
+    #[arg(skip)]
+    process_text: Option<Vec<u8>>,
     /// Return once the program runs
     #[arg(short, long)]
     detach: bool,
@@ -85,6 +88,14 @@ impl Args {
         self.preserve_fds.min(1 << 20)
     }
 
+    /// Reads the file of `--process`: it may be a descriptor of the caller's (/dev/fd/63), which is closed next.
+    pub fn read_process_file(&mut self) -> Result<()> {
+        if let Some(file) = &self.process {
+            self.process_text = Some(std::fs::read(file).why(|| format!("--process {file:?}"))?);
+        }
+        Ok(())
+    }
+
     pub fn exec(&self, context: &mut Context) -> Result<i32> {
         let Some((id, command)) = self.words.split_first() else { bail!("container id cannot be empty") };
         let id = ContainerId::new(id)?;
@@ -121,9 +132,8 @@ impl Args {
 
     /// The process of `--process`, or the container's own with what the flags change.
     fn process(&self, config: &Config, command: &[String]) -> Result<ProcessConfig> {
-        if let Some(file) = &self.process {
-            let text = std::fs::read(file).why(|| format!("--process {file:?}"))?;
-            return spec::read_process(&text).with_context(|| format!("--process {file:?}"));
+        if let (Some(file), Some(text)) = (&self.process, &self.process_text) {
+            return spec::read_process(text).with_context(|| format!("--process {file:?}"));
         }
         if command.is_empty() {
             bail!("exec needs a command, or --process");

@@ -20,14 +20,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::container::Context;
 use crate::container::delete::{Force, delete};
 use crate::container::id::ContainerId;
 use crate::container::store::Store;
 use crate::container::{pause, start};
-use crate::error::{Detail, Detailed, Result, errno_of, one_line};
+use crate::error::{Detail, Detailed, EXEC_FAILED, Result, Why, errno_of, one_line};
 use crate::host::{Host, Systemd};
 use crate::log::{Format, Log};
 use crate::plan::trace::Trace;
@@ -199,11 +200,16 @@ pub fn main() -> ExitCode {
     }
     let parsed = match quick::parse(&args) {
         Some(cli) => Ok(cli),
-        None => Cli::try_parse_from(&args),
+        None => whole(&args),
     };
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
+            if let (ErrorKind::InvalidSubcommand, Some(word)) =
+                (error.kind(), error.get(ContextKind::InvalidSubcommand))
+            {
+                eprintln!("No help topic for '{word}'");
+            }
             let _ = error.print();
             // runc answers wrong usage with 1, and help with 0.
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -214,7 +220,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(command) = cli.command else {
-        let _ = Cli::command().print_help();
+        let _ = described().print_help();
         return ExitCode::SUCCESS;
     };
     let (prefix, failure) = (command.prefix(), command.failure());
@@ -229,6 +235,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The way through the whole description of the command line.
+fn whole(args: &[OsString]) -> std::result::Result<Cli, clap::Error> {
+    let matches = described().try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// All commands, with help in the shape of runc's.
+fn described() -> clap::Command {
+    const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
+    Cli::command().help_template(HELP).mut_subcommands(|command| command.help_template(HELP))
+}
+
 /// The one place where an error is printed.
 fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
     let line = one_line(error);
@@ -239,20 +257,32 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
     if log.wants_line() {
         log.error(&message, detail, errno);
     }
-    if log.wants_plain() {
+    if log.wants_plain() && detail.is_some_and(|detail| detail.code == EXEC_FAILED) {
+        eprintln!("{line}");
+    } else if log.wants_plain() {
         eprintln!("orlop: {}", prefix.map_or_else(|| line.clone(), |prefix| format!("{prefix}: {line}")));
     }
 }
 
 type Failure = (anyhow::Error, Log);
 
-fn run(global: Global, command: Command, log: Log) -> std::result::Result<i32, Failure> {
+fn run(global: Global, mut command: Command, log: Log) -> std::result::Result<i32, Failure> {
+    if let Command::Exec(args) = &mut command
+        && let Err(error) = args.read_process_file()
+    {
+        return Err((error, log));
+    }
     if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
         crate::sys::fd::close_from(3 + command.preserved_fds());
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));
+    }
+    if let (Command::List(_), Some(root)) = (&command, &global.root)
+        && let Err(error) = std::fs::read_dir(root).why(|| format!("open {}", root.display()))
+    {
+        return Err((error, log));
     }
     let mut context = context(&global, log)?;
     let result = dispatch(&mut context, command);

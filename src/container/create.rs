@@ -114,6 +114,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
         log.warn(warning);
     }
     log.debug_lines(|| plan.to_string());
+    plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let seat = store.reserve(&request.id)?;
     let notify = match prepare_notify(notifies, request.start, seat.dir()) {
         Ok(notify) => notify,
@@ -278,8 +279,9 @@ pub fn plan_create(
         &state,
         plan,
     );
-    if let Some(creating) = creating {
-        hooks::plan_inside("createContainer", hooks.create_container().as_deref().unwrap_or_default(), creating, plan)?;
+    if let Some(memory) = creating {
+        let list = hooks.create_container().as_deref().unwrap_or_default();
+        hooks::plan_inside("createContainer", list, &memory, None, plan)?;
     }
     rootfs.plan_change(plan);
     if terminal.is_none() && namespaces.is_private(Kind::Mount) {
@@ -312,8 +314,10 @@ pub fn plan_create(
     if let Some(fifo) = fifo {
         program::plan_wait(fifo, plan);
     }
-    if let Some(started) = started {
-        hooks::plan_inside("startContainer", hooks.start_container().as_deref().unwrap_or_default(), started, plan)?;
+    if let Some(memory) = started {
+        let list = hooks.start_container().as_deref().unwrap_or_default();
+        let inherited = hooks::Inherited { env: program.env.clone(), needs_home: program.needs_home };
+        hooks::plan_inside("startContainer", list, &memory, Some(&inherited), plan)?;
     }
     process::plan_execute(program, plan);
     Ok(std::mem::take(plan))
@@ -529,13 +533,13 @@ pub(super) fn hook_state(record: &Rc<RefCell<Record>>) -> hooks::State {
 }
 
 /// Memory with the state for hooks that init runs while the container is being created.
-fn inside_state(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<Slot> {
+fn inside_state(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<hooks::Memory> {
     let wanted = hooks.create_container().as_ref().is_some_and(|list| !list.is_empty());
     wanted.then(|| hooks::plan_state("creating", state, plan))
 }
 
 /// The same for hooks that init runs when it has been started.
-fn plan_started(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<Slot> {
+fn plan_started(hooks: &Hooks, state: &hooks::State, plan: &mut Plan) -> Option<hooks::Memory> {
     let wanted = hooks.start_container().as_ref().is_some_and(|list| !list.is_empty());
     wanted.then(|| hooks::plan_state("created", state, plan))
 }

@@ -73,7 +73,12 @@ pub fn poststop(context: &Context, record: &Record, config: &Config) {
     let hooks = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
         if let Err(error) = hooks::run(hook, &state::for_hooks(record, "stopped", 0)) {
-            context.log.warn(&format!("hooks.poststop[{index}]: {}", one_line(&error)));
+            context.log.warn(&format!(
+                "error running {}: {:?}: {}",
+                hooks::name("poststop", index),
+                hook.path(),
+                one_line(&error)
+            ));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Context;
 use super::id::ContainerId;
@@ -17,11 +18,21 @@ use crate::error::{Result, Why};
 /// How often the count of OOM kills is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// One line of output; runc's fields in runc's order, which scripts match as text.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
 /// One `stats` event, in runc's shape.
 ///
 /// # Errors
 /// When the container does not run, or has no cgroup.
-pub fn stats(context: &Context, id: &ContainerId) -> Result<Value> {
+pub fn stats(context: &Context, id: &ContainerId) -> Result<String> {
     event_of(&running(context, id)?)
 }
 
@@ -40,7 +51,7 @@ pub fn stream(context: &Context, id: &ContainerId, interval: Duration) -> Result
         let ended = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout).why(|| "poll")? > 0;
         let now = record.cgroup.oom_kills().unwrap_or(kills);
         if now > kills {
-            print(&json!({"type": "oom", "id": record.id}))?;
+            print(&line(&Event { kind: "oom", id: &record.id, data: None })?)?;
         }
         kills = now;
         if ended {
@@ -61,15 +72,19 @@ fn running(context: &Context, id: &ContainerId) -> Result<Record> {
     Ok(record)
 }
 
-fn event_of(record: &Record) -> Result<Value> {
+fn event_of(record: &Record) -> Result<String> {
     let mut data = record.cgroup.stats()?;
     if let Some(group) = &record.rdt {
         data["intel_rdt"] = group.stats();
     }
-    Ok(json!({"type": "stats", "id": record.id, "data": data}))
+    line(&Event { kind: "stats", id: &record.id, data: Some(data.into()) })
 }
 
-fn print(event: &Value) -> Result<()> {
+fn line(event: &Event<'_>) -> Result<String> {
+    Ok(serde_json::to_string(event)?)
+}
+
+fn print(event: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{event}").and_then(|()| stdout.flush()).why(|| "writing events")
 }

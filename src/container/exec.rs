@@ -93,6 +93,7 @@ pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &R
         log.warn(warning);
     }
     log.debug_lines(|| plan.to_string());
+    plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let mut runtime = Runtime::default();
     plan.execute(&mut runtime, Ending::Executed, trace)?;
     let child = runtime.take_child().ok_or_else(|| anyhow!("the process has not been made"))?;

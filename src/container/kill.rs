@@ -31,12 +31,12 @@ pub fn kill(context: &Context, id: &ContainerId, signal: i32, whom: Whom) -> Res
     if whom == Whom::All {
         return record.cgroup.signal_all(signal);
     }
+    // The first process of a shared pid namespace does not take the others along; they may outlive it.
+    if signal == libc::SIGKILL && !record.own_pid_namespace && (status::is_alive(&record) || record.cgroup.exists()) {
+        return kill_all(&record);
+    }
     if Status::of(&record, &dir) == Status::Stopped {
         bail!("container not running");
-    }
-    // The first process of a shared pid namespace does not take the others along.
-    if signal == libc::SIGKILL && !record.own_pid_namespace {
-        return kill_all(&record);
     }
     let init = status::init(&record)?;
     match pidfd_send_signal(init.as_fd(), signal) {
@@ -65,14 +65,14 @@ pub fn kill_all(record: &Record) -> Result<()> {
     record.cgroup.kill()
 }
 
-/// The number of a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`.
+/// The number of a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`; 0 asks whether the process is there.
 ///
 /// # Errors
 /// When it is none.
 pub fn signal_number(text: &str) -> Result<i32> {
     let unknown = || anyhow!("unknown signal {text:?}");
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+        return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -105,6 +105,7 @@ mod tests {
             ("SIGKILL", 9),
             ("hup", 1),
             ("9", 9),
+            ("0", 0),
             ("RTMIN+3", 37),
             ("SIGRTMAX", 64),
             ("RTMAX-1", 63),
@@ -112,7 +113,7 @@ mod tests {
         ] {
             assert_eq!(signal_number(text).unwrap(), number, "{text}");
         }
-        for text in ["", "0", "65", "NOPE", "SIG", "RTMIN+31", "-1"] {
+        for text in ["", "65", "NOPE", "SIG", "RTMIN+31", "-1"] {
             assert!(signal_number(text).is_err(), "{text}");
         }
     }

@@ -122,6 +122,8 @@ pub fn plan_outside(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
 pub fn plan_session(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut Plan) -> Result<()> {
     if let Some(cpus) = &asked.cpu_affinity.initial {
         sched::plan_affinity(mask(cpus), plan);
+    } else if asked.cpu_affinity.last.is_none() {
+        sched::plan_affinity_reset(plan);
     }
     console::plan_session(plan);
     if let Some(name) = &asked.keyring {
@@ -245,7 +247,9 @@ fn masks(sets: Capabilities, plan: &mut Plan) -> caps::Masks {
     let possible = ambient & permitted & inheritable;
     if possible != ambient {
         // The kernel refuses these; runc warns of each and goes on, and buildah relies on it.
-        plan.warn("config.json: process.capabilities.ambient: what is not both permitted and inheritable is left out");
+        for name in spec::capability_names_of(ambient & !possible) {
+            plan.warn(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"));
+        }
     }
     caps::Masks { bounding, sets: CapSets { effective, permitted, inheritable }, ambient: possible }
 }

@@ -78,7 +78,7 @@ fn fault(frame: &[u8], config: &Config) -> anyhow::Error {
     let args = config.spec.process().as_ref().and_then(|process| process.args().as_ref());
     let program = args.and_then(|args| args.first()).map_or("", String::as_str);
     if fault.errno == nix::errno::Errno::EXFULL {
-        return anyhow!("error running hooks.startContainer: {}", hooks::explain_status(fault));
+        return anyhow!("error running a startContainer hook: {}", hooks::explain_status(fault));
     }
     anyhow!("unable to start container process: exec {program}: {}", errno_text(fault.errno))
 }
@@ -92,7 +92,7 @@ pub fn poststart(context: &Context, record: &Record, config: &Config) -> Result<
             if let Err(left) = kill::kill_all(record) {
                 context.log.warn(&format!("stopping the container: {}", one_line(&left)));
             }
-            return Err(error.context(format!("error running hooks.poststart[{index}]")));
+            return Err(error.context(format!("error running {}: {:?}", hooks::name("poststart", index), hook.path())));
         }
     }
     Ok(())

@@ -44,6 +44,11 @@ pub trait Inside: fmt::Display {
         errno_text(fault.errno)
     }
 
+    /// Whether the message stands alone, without what failed on the way up to it.
+    fn speaks_alone(&self) -> bool {
+        false
+    }
+
     /// The whole message, for the few steps whose wording callers match.
     fn message(&self, fault: Fault) -> String {
         format!("error {self}: {}", self.explain(fault))
@@ -141,6 +146,8 @@ pub struct Plan {
     outside_only: Vec<Slot>,
     /// Things that the user should know, printed as warnings when the plan runs and by the dry run.
     pub warnings: Vec<String>,
+    /// Values that no step shows, for `--debug`.
+    pub remarks: Vec<String>,
 }
 
 impl fmt::Debug for Plan {
@@ -207,6 +214,11 @@ impl Plan {
     /// Something that is odd but no error.
     pub fn warn(&mut self, message: impl Into<String>) {
         self.warnings.push(message.into());
+    }
+
+    /// A value that is worth knowing when something is looked for.
+    pub fn remark(&mut self, message: impl Into<String>) {
+        self.remarks.push(message.into());
     }
 
     /// How many steps there are, before and after the clone.

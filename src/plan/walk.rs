@@ -165,6 +165,10 @@ impl Plan {
         };
         let detail = Detail { code: "step-failed", phase: "inside", step: step.to_string(), hint: String::new() };
         let message = step.message(fault);
+        if step.speaks_alone() {
+            let detail = Detail { code: error::EXEC_FAILED, ..detail };
+            return anyhow::Error::new(Detailed { message, detail, errno: Some(fault.errno) });
+        }
         anyhow::Error::new(Detailed { message, detail, errno: Some(fault.errno) })
             .context("error during container init")
             .context("unable to start container process")

@@ -3,10 +3,11 @@
 //! /dev/console and the standard descriptors.
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::sys::termios::{self, OutputFlags, SetArg};
 
 use crate::error::{Result, Why, errno_text};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
@@ -44,7 +45,13 @@ pub fn plan_socket(target: &Target, plan: &mut Plan) -> Slot {
 
 /// Adds the making of the terminal, after the change of root.
 pub fn plan(console: &Console, socket: Slot, plan: &mut Plan) {
-    plan.inside(MakeTerminal { size: console.size, uid: console.uid, dev_console: console.dev_console, socket });
+    plan.inside(MakeTerminal {
+        size: console.size,
+        uid: console.uid,
+        dev_console: console.dev_console,
+        in_foreground: console.target == Target::Foreground,
+        socket,
+    });
 }
 
 /// Adds a session of the process's own, which a controlling terminal needs.
@@ -90,6 +97,7 @@ struct MakeTerminal {
     size: Option<Size>,
     uid: u32,
     dev_console: Option<Slot>,
+    in_foreground: bool,
     socket: Slot,
 }
 
@@ -112,6 +120,9 @@ impl Inside for MakeTerminal {
         let slave = tty::peer(master.as_fd())?;
         if let Some(size) = self.size {
             tty::set_size(master.as_fd(), size)?;
+        }
+        if self.in_foreground {
+            newlines_as_written(slave.as_fd())?;
         }
         match fd::fchown(slave.as_fd(), self.uid, fd::stat(slave.as_fd())?.st_gid) {
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => {}
@@ -139,7 +150,14 @@ impl Inside for MakeTerminal {
     }
 }
 
-fn cover_console(rootfs: std::os::fd::BorrowedFd<'_>, slave: std::os::fd::BorrowedFd<'_>) -> crate::sys::Result<()> {
+/// The terminal of `run` or `exec` puts the carriage return before a newline, if it is one; else none is wanted.
+fn newlines_as_written(terminal: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    let mut mode = termios::tcgetattr(terminal)?;
+    mode.output_flags.remove(OutputFlags::ONLCR);
+    termios::tcsetattr(terminal, SetArg::TCSANOW, &mode)
+}
+
+fn cover_console(rootfs: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> crate::sys::Result<()> {
     let open = || root::openat2(rootfs, c"dev/console", libc::O_PATH | libc::O_NOFOLLOW, 0, root::IN_ROOT);
     let place = match open() {
         Err(Errno::ENOENT) => {

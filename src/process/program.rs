@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
@@ -19,7 +20,8 @@ pub struct Program {
     /// `name` itself when it has a slash, else its places in PATH.
     candidates: Vec<CString>,
     argv: Strings,
-    env: Strings,
+    /// All but a HOME from the image.
+    pub env: Rc<Strings>,
     /// Whether the environment needs a HOME from the image.
     pub needs_home: bool,
 }
@@ -54,7 +56,7 @@ impl Program {
         let strings: Vec<String> =
             env.iter().filter(|pair| !needs_home || !pair.starts_with("HOME=")).cloned().collect();
         let strings = c("env", &strings)?;
-        let env = if needs_home { Strings::with_room(strings) } else { Strings::new(strings) };
+        let env = Rc::new(if needs_home { Strings::with_room(strings) } else { Strings::new(strings) });
         Ok(Program { name: name.clone(), candidates, argv: Strings::new(c("args", args)?), env, needs_home })
     }
 }
@@ -110,7 +112,7 @@ pub fn plan_cwd(cwd: &std::path::Path, who: As, plan: &mut Plan) -> Result<()> {
 }
 
 /// Adds the search for the program; its failure is worded as Go words it, as Docker and Podman match the words.
-pub fn plan_find(program: &std::rc::Rc<Program>, plan: &mut Plan) {
+pub fn plan_find(program: &Rc<Program>, plan: &mut Plan) {
     plan.inside(FindProgram(program.clone()));
 }
 
@@ -120,7 +122,7 @@ pub fn plan_wait(fifo: Slot, plan: &mut Plan) {
 }
 
 /// Adds the end: execve.
-pub fn plan_execute(program: std::rc::Rc<Program>, plan: &mut Plan) {
+pub fn plan_execute(program: Rc<Program>, plan: &mut Plan) {
     plan.inside(Execute(program));
 }
 
@@ -179,7 +181,7 @@ impl ChangeDirectory {
     }
 }
 
-struct FindProgram(std::rc::Rc<Program>);
+struct FindProgram(Rc<Program>);
 
 impl fmt::Display for FindProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,6 +227,7 @@ impl fmt::Display for WaitForStart {
 impl Inside for WaitForStart {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         init.report_to(self.0);
+        process::die_of_signals()?;
         let fifo = init.slots.get(self.0)?;
         let mut byte = [0];
         loop {
@@ -238,7 +241,7 @@ impl Inside for WaitForStart {
     }
 }
 
-struct Execute(std::rc::Rc<Program>);
+struct Execute(Rc<Program>);
 
 impl fmt::Display for Execute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,6 +263,11 @@ impl Inside for Execute {
             program.env.execve(path, &program.argv)
         };
         Err(errno.into())
+    }
+
+    // runc's process is the container's by now, and says no more than this.
+    fn speaks_alone(&self) -> bool {
+        true
     }
 
     fn message(&self, fault: Fault) -> String {

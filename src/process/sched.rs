@@ -37,6 +37,11 @@ pub fn plan_affinity(cpus: CpuMask, plan: &mut Plan) {
     plan.inside(SetAffinity(cpus));
 }
 
+/// Adds sched_setaffinity(2) to all CPUs that the cgroup allows, as the runtime's caller may have restricted it.
+pub fn plan_affinity_reset(plan: &mut Plan) {
+    plan.inside(ResetAffinity);
+}
+
 /// Adds set_mempolicy(2): the mode with its flags, and the nodes.
 pub fn plan_memory_policy(mode: u32, nodes: CpuMask, plan: &mut Plan) {
     plan.inside(SetMemoryPolicy { mode, nodes });
@@ -84,13 +89,18 @@ impl Inside for SetScheduler {
 
     fn explain(&self, fault: Fault) -> String {
         let realtime = matches!(self.0.policy as i32, libc::SCHED_FIFO | libc::SCHED_RR);
-        match fault.errno {
+        let hint = match fault.errno {
             Errno::EPERM if realtime => {
-                let hint = "a v1 cgroup without linux.resources.cpu.realtimeRuntime has no realtime processes";
-                format!("{} ({hint})", errno_text(fault.errno))
+                " (a v1 cgroup without linux.resources.cpu.realtimeRuntime has no realtime processes)"
             }
-            errno => errno_text(errno),
-        }
+            // sched_setattr(2): a deadline needs all CPUs of the system; the rest of the sentence is runc's.
+            Errno::EPERM if self.0.policy as i32 == libc::SCHED_DEADLINE => {
+                " (CAP_SYS_NICE is missing, or linux.resources.cpu.cpus is set: \
+                 process scheduler can't be used together with AllowedCPUs)"
+            }
+            _ => "",
+        };
+        format!("{}{hint}", errno_text(fault.errno))
     }
 }
 
@@ -122,6 +132,24 @@ impl fmt::Display for SetPersonality {
 impl Inside for SetPersonality {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
         Ok(process::personality(self.0)?)
+    }
+}
+
+struct ResetAffinity;
+
+impl fmt::Display for ResetAffinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("resetting the CPU affinity")
+    }
+}
+
+impl Inside for ResetAffinity {
+    fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        match process::sched_setaffinity(0, &[u64::MAX; 128]) {
+            // Not every outer container allows it; a container with fewer CPUs is one still.
+            Ok(()) | Err(Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A masked file is covered by /dev/null, verified to be that device (CVE-2025-31133); all masked
 //! directories are covered by clones of one empty read-only tmpfs.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,7 +30,11 @@ pub fn plan(
 ) -> Result<()> {
     let dests = |field: &str, paths: &[String]| {
         let dest = |(index, path): (usize, &String)| Dest::new(&format!("linux.{field}[{index}]"), path);
-        paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()
+        let mut seen = HashSet::new();
+        let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
+        // Twice the same path would be covered twice.
+        dests.retain(|dest| seen.insert(dest.as_str().to_owned()));
+        Ok::<_, anyhow::Error>(dests)
     };
     if !read_only.is_empty() {
         plan.inside(MakeReadOnly { paths: dests("readonlyPaths", read_only)?, rootfs });

@@ -13,11 +13,13 @@ pub mod copyup;
 pub mod dest;
 pub mod detached;
 pub mod devices;
+pub mod flags;
 pub mod idmap;
 pub mod masks;
 pub mod mount;
 pub mod options;
 pub mod pivot;
+pub mod sources;
 
 pub use mount::{Setting, Sources};
 
@@ -53,9 +55,11 @@ impl<'a> Rootfs<'a> {
     /// Values that no kernel could honour, by JSON path.
     pub fn read(spec: &'a Spec, input: Input) -> Result<Rootfs<'a>> {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let entries =
-            mounts.iter().enumerate().map(|(n, m)| mount::Entry::read(n, m, spec)).collect::<Result<Vec<_>>>()?;
-        let entries = entries.into_iter().map(|entry| entry.labelled(input.setting.label.as_ref())).collect();
+        let entry = |(index, mount)| {
+            let entry = mount::Entry::read(index, mount, spec, &input.path)?;
+            Ok(entry.labelled(input.setting.label.as_ref()))
+        };
+        let entries = mounts.iter().enumerate().map(entry).collect::<Result<Vec<_>>>()?;
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries, read_only_later: Vec::new() })
     }

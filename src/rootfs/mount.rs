@@ -15,10 +15,12 @@ use oci_spec::runtime::Spec;
 
 use super::dest::Dest;
 use super::detached;
+use super::flags::{Flags, Outcome};
 use super::idmap::{self, Mapping};
 use super::options::Options;
-use crate::error::{Result, Why, errno_text};
-use crate::plan::{Either, Fault, Init, Inside, Outside, Plan, Runtime, Slot};
+use super::sources;
+use crate::error::{Result, errno_text};
+use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount, open_tree};
 use crate::sys::{self, fd};
 
@@ -58,6 +60,8 @@ pub struct Entry<'a> {
     pub fstype: String,
     /// How its ids are mapped.
     pub idmap: Option<idmap::Asked>,
+    /// Whether `source` lies below the container's root, where earlier mounts may have covered it.
+    pub source_in_root: bool,
     /// Which option names an id that the container's user namespace does not map.
     pub unmapped: Option<String>,
     /// What SELinux is to call its files: `linux.mountLabel`, for the types that take it.
@@ -69,15 +73,30 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// Options that contradict the type.
-    pub fn read(index: usize, mount: &'a oci_spec::runtime::Mount, spec: &Spec) -> Result<Entry<'a>> {
+    pub fn read(
+        index: usize,
+        mount: &'a oci_spec::runtime::Mount,
+        spec: &Spec,
+        root: &std::path::Path,
+    ) -> Result<Entry<'a>> {
         let json = format!("mounts[{index}]");
         let path = |p: &std::path::Path| {
             p.to_str().map(str::to_owned).ok_or_else(|| anyhow!("config.json: {json} has a path that is not UTF-8"))
         };
         let options = Options::read(mount.options().as_deref().unwrap_or_default());
-        let dest = Dest::new(&format!("{json}.destination"), &path(mount.destination())?)?;
+        let below_root = |path: &std::path::Path| path.strip_prefix(root).is_ok() && root.parent().is_some();
+        // As in runc, a destination that begins with the root's path on the host is taken from there.
+        let dest = match path(mount.destination())? {
+            dest if below_root(mount.destination()) => {
+                let rest = dest.strip_prefix(&path(root)?).unwrap_or_default();
+                format!("/{rest}")
+            }
+            dest => dest,
+        };
+        let dest = Dest::new(&format!("{json}.destination"), &dest)?;
         let fstype = mount.typ().clone().unwrap_or_default();
         let is_bind = options.is_bind() || fstype == "bind";
+        let source_in_root = mount.source().as_deref().is_some_and(below_root);
         let source = match mount.source() {
             Some(source) => path(source)?,
             None if is_bind => bail!("config.json: {json}.source is missing for a bind mount"),
@@ -98,7 +117,7 @@ impl<'a> Entry<'a> {
             bail!("config.json: {json}: the ids of a mount of type {fstype} cannot be mapped");
         }
         let unmapped = idmap::unmapped(&options.data, spec);
-        Ok(Entry { json, mount, options, dest, source, fstype, idmap, unmapped, label: None })
+        Ok(Entry { json, mount, options, dest, source, fstype, idmap, source_in_root, unmapped, label: None })
     }
 
     /// With the label of the container's mounts, where it is a new file system that can be labelled as a whole.
@@ -210,7 +229,7 @@ pub fn plan(
         // The kernel refuses a new sysfs to a user namespace that does not own the network namespace.
         // Everybody reaches /sys, so init can open it, and only where it has to.
         let mut bind = bind(entry, c"/sys".to_owned(), true, None, (setting, Sources::Inside), plan)?;
-        bind.attributes.set |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV;
+        bind.flags = bind.flags.and(libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV);
         plan.inside(Either { first: step, second: bind, on: &[Errno::EPERM] });
     } else {
         plan.inside(step);
@@ -248,9 +267,8 @@ fn bind(
         (Sources::Inside, None) => None,
         // Ids are mapped by who is root over the file system, which the container's root need not be.
         _ => {
-            let slot = plan.slot();
-            plan.before(OpenSource { source: source.clone(), json: entry.json.clone(), recursive, mapping, slot });
-            Some(slot)
+            let source = sources::Source { path: source.clone(), json: entry.json.clone(), recursive, mapping };
+            Some(if entry.source_in_root { sources::plan_there(source, plan) } else { sources::plan(source, plan) })
         }
     };
     Ok(Bind {
@@ -258,8 +276,7 @@ fn bind(
         recursive,
         opened,
         dest: entry.dest.clone(),
-        flags: entry.options.flags,
-        attributes: entry.options.attributes(),
+        flags: Flags::of(&entry.options, setting.user_namespace),
         after: After::of(&entry.options),
         rootfs: setting.rootfs,
     })
@@ -448,36 +465,6 @@ fn with_mode<'b>(
     std::ffi::CStr::from_bytes_with_nul(buffer.get(..at)?).ok()
 }
 
-struct OpenSource {
-    source: CString,
-    json: String,
-    recursive: bool,
-    mapping: Option<Mapping>,
-    slot: Slot,
-}
-
-impl fmt::Display for OpenSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "opening mount source {:?}", self.source)
-    }
-}
-
-impl Outside for OpenSource {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let tree = clone_tree(fd::cwd(), &self.source, self.recursive)
-            .why(|| format!("config.json: {}.source {:?}", self.json, self.source))?;
-        if let Some(mapping) = self.mapping {
-            let mapped = mapping.apply(tree.as_fd(), &runtime.slots);
-            mapped.map_err(|errno| anyhow!("config.json: {}: {}", self.json, idmap::explain(errno)))?;
-        }
-        // The runtime's mounts may be shared with the host; the container's clone only follows them.
-        let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None).why(|| "setting propagation")?;
-        runtime.slots.put(self.slot, tree);
-        Ok(())
-    }
-}
-
 /// A detached clone of the mount at a path, with all below it when `recursive`.
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &std::ffi::CStr, recursive: bool) -> sys::Result<OwnedFd> {
     let mut flags = libc::OPEN_TREE_CLONE;
@@ -495,8 +482,7 @@ struct Bind {
     recursive: bool,
     opened: Option<Slot>,
     dest: Dest,
-    flags: u64,
-    attributes: MountAttr,
+    flags: Flags,
     after: After,
     rootfs: Slot,
 }
@@ -534,22 +520,13 @@ impl Inside for Bind {
         let tree = tree.as_fd();
         let rootfs = init.slots.get(self.rootfs)?;
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
-        let mut late = false;
-        if (self.attributes.set, self.attributes.clear) != (0, 0) {
-            match mount_setattr(tree, self.attributes, 0, None) {
-                // Linux before 5.12: a remount once it is attached, below.
-                Err(Errno::ENOSYS) => late = true,
-                other => other.map_err(Fault::at(PART_ATTRIBUTES))?,
-            }
-        }
-        if !late {
+        let outcome = self.flags.apply(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
+        if outcome == Outcome::Applied {
             self.after.apply(tree)?;
         }
         move_mount(tree, dest.as_fd())?;
-        if late {
-            fd::fchdir(tree)?;
-            let flags = self.flags & !libc::MS_REC | libc::MS_BIND | libc::MS_REMOUNT;
-            mount(None, c".", None, flags, None).map_err(Fault::at(PART_ATTRIBUTES))?;
+        if outcome == Outcome::Later {
+            self.flags.remount(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
             self.after.apply(tree)?;
         }
         Ok(())

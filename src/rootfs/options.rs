@@ -39,7 +39,7 @@ use Effect::{Clear, CopyUp, IdMap, Nothing, Propagation, RecursiveClear, Recursi
 const REC: u64 = libc::MS_REC;
 const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 /// libc has no name for it yet (Linux 5.10).
-const MS_NOSYMFOLLOW: u64 = 256;
+pub const MS_NOSYMFOLLOW: u64 = 256;
 
 const TABLE: &[(&str, Effect)] = &[
     ("acl", Set(libc::MS_POSIXACL)),

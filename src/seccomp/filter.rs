@@ -80,7 +80,7 @@ impl Profile {
             ensure!(!name.is_empty(), "{}: the name of a system call is empty", path(&format!("names[{at}]")));
             if name == "write" && syscall.action() == Action::ScmpActNotify {
                 // The init reports the listener by writing, before anyone answers for it.
-                bail!("{} \"write\": SCMP_ACT_NOTIFY cannot be used for it", path(&format!("names[{at}]")));
+                bail!("{}: SCMP_ACT_NOTIFY cannot be used for the write syscall", path(&format!("names[{at}]")));
             }
             match Call::find(name) {
                 Some(call) => calls.push((at, call)),

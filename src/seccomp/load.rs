@@ -17,6 +17,7 @@ pub type State = Rc<dyn Fn(&'static str, i32) -> String>;
 
 /// Adds the loading, and the agent's part right after it.
 pub fn plan(filter: &Rc<Filter>, status: &'static str, state: &State, plan: &mut Plan) {
+    plan.remark(format!("seccomp filter flags: {}", filter.flags));
     plan.inside(LoadFilter(filter.clone()));
     if let Some(listener) = &filter.listener {
         plan.outside(NotifyAgent { listener: listener.clone(), status, state: state.clone() });
@@ -68,7 +69,7 @@ impl Outside for NotifyAgent {
             "state": state,
         });
         let agent = channel::connect(&self.listener.path)
-            .why(|| format!("config.json: linux.seccomp.listenerPath {:?}", self.listener.path))?;
+            .why(|| "linux.seccomp.listenerPath: failed to connect with seccomp agent")?;
         channel::send_fds(agent.as_fd(), message.to_string().as_bytes(), &[fd.as_fd()])
             .why(|| "sending the seccomp listener")
     }

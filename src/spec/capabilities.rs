@@ -34,7 +34,12 @@ pub fn capability_number(name: &str) -> Option<u8> {
 
 /// The names of all known capabilities, by number.
 pub fn capability_names() -> Vec<String> {
-    let mut all: Vec<Capability> = caps::all().into_iter().collect();
+    capability_names_of(u64::MAX)
+}
+
+/// The names of the capabilities of a set.
+pub fn capability_names_of(set: u64) -> Vec<String> {
+    let mut all: Vec<Capability> = caps::all().into_iter().filter(|one| set & 1 << one.index() != 0).collect();
     all.sort_by_key(Capability::index);
     all.iter().map(Capability::to_string).collect()
 }

@@ -140,9 +140,19 @@ fn with_segments(segments: &[&serde_path_to_error::Segment], at: &At<'_>, why: &
         Some((Segment::Map { key }, rest)) => with_segments(rest, &at.key(key), why),
         Some((_, rest)) => with_segments(rest, at, why),
         None => match why.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-            Some(field) => at.key(field).fault("required"),
-            None => at.fault(why),
+            Some(field) => fault(&at.key(field), "required"),
+            None => fault(at, why),
         },
+    }
+}
+
+/// Where runc has words for what is wrong with a field, they come first.
+fn fault(at: &At<'_>, why: &str) -> anyhow::Error {
+    let place = at.to_string();
+    match place.strip_prefix("linux.memoryPolicy.").map(|rest| rest.split('[').next().unwrap_or(rest)) {
+        Some("mode") => at.fault(format_args!("invalid memory policy mode: {why}")),
+        Some("flags") => at.fault(format_args!("invalid memory policy flag: {why}")),
+        _ => at.fault(why),
     }
 }
 

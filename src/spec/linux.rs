@@ -278,13 +278,14 @@ fn check_intel_rdt(rdt: &LinuxIntelRdt, at: &At<'_>, warnings: &mut Vec<String>)
 
 fn check_memory_policy(policy: &LinuxMemoryPolicy, at: &At<'_>) -> Result<()> {
     use MemoryPolicyModeType::{MpolDefault, MpolLocal, MpolPreferred};
-    let nodes = policy.nodes().as_deref();
-    if let Some(nodes) = nodes {
-        IdSet::parse(nodes).map_err(|why| at.key("nodes").fault(why))?;
-    }
+    let parse = |nodes: &String| {
+        IdSet::parse(nodes).map_err(|why| at.key("nodes").fault(format_args!("invalid memory policy nodes: {why}")))
+    };
+    let nodes = policy.nodes().as_ref().map(parse).transpose()?;
     match (policy.mode(), nodes) {
-        (MpolDefault | MpolLocal, Some(_)) => {
-            return Err(at.key("nodes").fault(format_args!("{} takes no nodes", policy.mode())));
+        (MpolDefault | MpolLocal, Some(nodes)) => {
+            let (mode, count) = (policy.mode(), nodes.count());
+            return Err(at.key("nodes").fault(format_args!("{mode}: mode requires 0 nodes but got {count}")));
         }
         (MpolDefault | MpolLocal | MpolPreferred, _) | (_, Some(_)) => {}
         (mode, None) => return Err(at.key("nodes").fault(format_args!("required: {mode} needs at least one node"))),

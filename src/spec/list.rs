@@ -45,6 +45,11 @@ impl IdSet {
         &self.0
     }
 
+    /// How many numbers are in the set.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     /// Whether the number is in the set.
     pub fn contains(&self, id: usize) -> bool {
         self.0.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)

@@ -27,7 +27,7 @@ mod resources;
 pub mod sysctl;
 
 pub use at::At;
-pub use capabilities::{Capabilities, capability_names, capability_number};
+pub use capabilities::{Capabilities, capability_names, capability_names_of, capability_number};
 pub use check::{HOOKS, VERSION_MAX, VERSION_MIN, hooks};
 pub use gaps::CpuAffinity;
 pub use linux::{

@@ -65,7 +65,8 @@ fn check_device_rule(rule: &LinuxDeviceCgroup, at: &At<'_>) -> Result<()> {
         }
     }
     match rule.access().as_deref() {
-        Some(access) if !access.bytes().all(|b| b"rwm".contains(&b)) => {
+        // runc takes `a`, the kernel's word for all types, without a meaning.
+        Some(access) if !access.bytes().all(|b| b"rwma".contains(&b)) => {
             Err(at.key("access").fault(format_args!("{access:?} is not composed of r, w and m")))
         }
         _ => Ok(()),

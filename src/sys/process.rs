@@ -181,6 +181,41 @@ pub fn before_exec(command: &mut std::process::Command, mut setup: impl FnMut() 
     unsafe { command.pre_exec(setup) };
 }
 
+/// What a signal means, in lower case as Go has it: `bad system call`.
+pub fn signal_text(signal: i32) -> String {
+    // SAFETY: gives null, or a C string that lives until the next call; there are no threads.
+    let text = unsafe { libc::strsignal(signal) };
+    if text.is_null() {
+        return "unknown signal".into();
+    }
+    // SAFETY: not null, and terminated by the C library.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().to_lowercase()
+}
+
+/// Lets SIGHUP, SIGINT, SIGQUIT and SIGTERM end this process though it is the first of its pid namespace, where
+/// the kernel drops signals that have their default action. execve(2) undoes it.
+pub fn die_of_signals() -> Result<()> {
+    extern "C" fn die(signal: libc::c_int) {
+        // SAFETY: takes a number and does not return; allowed in signal handlers.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: sigaction is plain data.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: as above, for what is there now.
+        let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: writes the present action and sets none.
+        Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) })?;
+        // What the caller has it ignore (nohup(1)) stays ignored, in the program too.
+        if now.sa_sigaction == libc::SIG_DFL {
+            action.sa_sigaction = die as extern "C" fn(libc::c_int) as usize;
+            // SAFETY: the handler calls only what is safe in a signal handler.
+            Errno::result(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })?;
+        }
+    }
+    Ok(())
+}
+
 /// prlimit(2): sets both limits of a process, 0 for this one.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let new = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
