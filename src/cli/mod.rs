@@ -16,6 +16,7 @@ mod spec;
 mod state;
 mod update;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -117,8 +117,9 @@ fn describe(asked: Dump, record: &Record, config: &Config, host: &Host) -> Resul
 /// As for `create`.
 pub(super) fn mounts(spec: &Spec, bundle: &Path) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
+    let root = bundle.join(spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default());
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let entry = Entry::read(index, mount, spec)?;
+        let entry = Entry::read(index, mount, spec, &root)?;
         let kind = match entry.fstype.as_str() {
             _ if entry.is_bind() => Kind::Bind(bundle.join(mount.source().clone().unwrap_or_default())),
             "cgroup" | "cgroup2" => Kind::Cgroup,
