@@ -262,8 +262,8 @@ fn a_failed_create_leaves_everything_as_before() {
             bundle.mount("/x", "nosuchfs", "none", &[])
         }),
         ("/no/such/source", |bundle| bundle.mount("/x", "bind", "/no/such/source", &["bind"])),
-        ("hooks.createRuntime[0]", |bundle| bundle.hook("createRuntime", "exit 1")),
-        ("hooks.createContainer[0]", |bundle| bundle.hook("createContainer", "exit 1")),
+        ("createRuntime hook #0", |bundle| bundle.hook("createRuntime", "exit 1")),
+        ("createContainer hook #0", |bundle| bundle.hook("createContainer", "exit 1")),
         ("ociVersion", |bundle| bundle.config["ociVersion"] = json!("2.0.0")),
     ];
     for (words, breaks) in broken {

@@ -244,8 +244,12 @@ fn whole(args: &[OsString]) -> std::result::Result<Cli, clap::Error> {
 
 /// All commands, with help in the shape of runc's.
 fn described() -> clap::Command {
-    const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
-    Cli::command().help_template(HELP).mut_subcommands(|command| command.help_template(HELP))
+    const REST: &str = " - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
+    let help = |name: &str| format!("NAME:\n   {name}{REST}");
+    Cli::command().help_template(help("orlop")).mut_subcommands(|command| {
+        let name = format!("orlop {}", command.get_name());
+        command.help_template(help(&name))
+    })
 }
 
 /// The one place where an error is printed.

@@ -56,7 +56,8 @@ impl Flags {
         if self.is_nothing() {
             return Ok(Outcome::Applied);
         }
-        let first = if self.locked { Err(Errno::EPERM) } else { change(tree, attributes(self.set)) };
+        let refused = self.locked && self.takes_from(source_flags(tree)?);
+        let first = if refused { Err(Errno::EPERM) } else { change(tree, attributes(self.set)) };
         let result = match first {
             Err(Errno::EPERM) => change(tree, attributes(self.with_those_of(tree)?)),
             other => other,
@@ -79,16 +80,28 @@ impl Flags {
 
     /// With the flags that the source has and that are locked; EPERM where the options ask for the opposite.
     fn with_those_of(self, source: BorrowedFd<'_>) -> sys::Result<u64> {
-        let mut has = fd::mount_flags(source)?;
-        if has & ATIME == 0 {
-            has |= libc::MS_STRICTATIME;
-        }
-        let other_atime = self.set & ANY_ATIME != 0 && self.set & ANY_ATIME != has & ANY_ATIME;
-        if has & self.cleared & LOCKABLE != 0 || other_atime {
+        let has = source_flags(source)?;
+        if has & self.cleared & LOCKABLE != 0 || self.wants_other_atime(has) {
             return Err(Errno::EPERM);
         }
         Ok(self.set | has & LOCKABLE)
     }
+
+    /// Whether having exactly the set flags would take a locked one away, which the kernel refuses.
+    fn takes_from(self, has: u64) -> bool {
+        has & LOCKABLE & !ANY_ATIME & !self.set != 0 || self.wants_other_atime(has)
+    }
+
+    fn wants_other_atime(self, has: u64) -> bool {
+        self.set & ANY_ATIME != 0 && self.set & ANY_ATIME != has & ANY_ATIME
+    }
+}
+
+/// The flags of a mount as mount(2) would set them.
+fn source_flags(source: BorrowedFd<'_>) -> sys::Result<u64> {
+    let has = fd::mount_flags(source)?;
+    // No flag of its own, but the absence of the two others.
+    Ok(if has & ATIME == 0 { has | libc::MS_STRICTATIME } else { has })
 }
 
 fn change(tree: BorrowedFd<'_>, attributes: MountAttr) -> sys::Result<()> {

@@ -47,7 +47,11 @@ fn required_fields_are_named_when_they_are_missing() {
             json!([{ "major": 8, "minor": 0 }]),
             "linux.resources.blockIO.throttleReadIOPSDevice[0].rate: required",
         ),
-        ("linux.memoryPolicy", json!({ "nodes": "0" }), "linux.memoryPolicy.mode: required"),
+        (
+            "linux.memoryPolicy",
+            json!({ "nodes": "0" }),
+            "linux.memoryPolicy.mode: invalid memory policy mode: required",
+        ),
         ("linux.personality", json!({}), "linux.personality.domain: required"),
         (
             "linux.seccomp",
@@ -483,12 +487,12 @@ fn the_rest_of_the_linux_section_is_checked() {
         (
             "linux.memoryPolicy",
             json!({ "mode": "MPOL_LOCAL", "nodes": "0" }),
-            "linux.memoryPolicy.nodes: MPOL_LOCAL takes no nodes",
+            "linux.memoryPolicy.nodes: MPOL_LOCAL: mode requires 0 nodes but got 1",
         ),
         (
             "linux.memoryPolicy",
             json!({ "mode": "MPOL_BIND", "nodes": "x" }),
-            "linux.memoryPolicy.nodes: invalid entry \"x\"",
+            "linux.memoryPolicy.nodes: invalid memory policy nodes: invalid entry \"x\"",
         ),
         (
             "linux.memoryPolicy",
