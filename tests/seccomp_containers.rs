@@ -197,6 +197,6 @@ fn an_agent_that_is_not_there_fails_the_create() {
     bundle.config["linux"]["seccomp"]["listenerPath"] = json!("/nonexistent/agent.sock");
     let id = bundle.id();
     let said = bundle.orlop(&["create", &id]).fails();
-    assert!(said.contains("linux.seccomp.listenerPath \"/nonexistent/agent.sock\": no such file"), "{said}");
+    assert!(said.contains("to \"/nonexistent/agent.sock\": linux.seccomp.listenerPath: failed to connect with seccomp agent: no such file"), "{said}");
     assert!(bundle.orlop(&["state", &id]).fails().contains("does not exist"));
 }

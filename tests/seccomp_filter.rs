@@ -222,7 +222,7 @@ fn errors_name_what_is_wrong_and_where() {
         (rule(json!({"names": ["close"], "action": "SCMP_ACT_NOTIFY"})), "linux.seccomp.listenerPath: "),
         (
             rule(json!({"names": ["write"], "action": "SCMP_ACT_NOTIFY"})),
-            "linux.seccomp.syscalls[0].names[0] \"write\": ",
+            "linux.seccomp.syscalls[0].names[0]: SCMP_ACT_NOTIFY cannot be used for the write ",
         ),
         (error(json!({"defaultAction": "SCMP_ACT_NOTIFY"})), "linux.seccomp.defaultAction SCMP_ACT_NOTIFY: "),
         (error(json!({"defaultAction": "SCMP_ACT_KILL", "defaultErrnoRet": 1})), "linux.seccomp.defaultErrnoRet: "),

@@ -185,7 +185,7 @@ fn all_output_arrives_before_run_ends() {
 fn a_terminal_works_also_when_run_itself_has_none() {
     need_root!();
     let bundle = with_terminal("test -t 1 && echo a terminal");
-    assert_eq!(bundle.run().ok(), "a terminal\r\n");
+    assert_eq!(bundle.run().ok(), "a terminal\n");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn the_terminal_belongs_to_the_programs_user() {
     need_root!();
     let mut bundle = with_terminal("stat -c '%u %g %a' /dev/pts/0; echo x >/dev/stdout");
     bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
-    assert_eq!(bundle.run().ok(), "1000 5 620\r\nx\r\n");
+    assert_eq!(bundle.run().ok(), "1000 5 620\nx\n");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn console_size_is_the_first_size() {
     need_root!();
     let mut bundle = with_terminal("stty size");
     bundle.config["process"]["consoleSize"] = json!({ "height": 20, "width": 70 });
-    assert_eq!(bundle.run().ok(), "20 70\r\n");
+    assert_eq!(bundle.run().ok(), "20 70\n");
 }
 
 #[test]
@@ -311,5 +311,5 @@ fn a_terminal_in_a_user_namespace_works() {
     need_root!();
     let mut bundle = with_terminal("tty; stat -c %u /dev/pts/0; echo x >/dev/console");
     bundle.user_namespace(100_000);
-    assert_eq!(bundle.run().ok(), "/dev/pts/0\r\n0\r\nx\r\n");
+    assert_eq!(bundle.run().ok(), "/dev/pts/0\n0\nx\n");
 }

@@ -153,6 +153,7 @@ fn a_failing_command_writes_what_was_done() {
 #[test]
 fn commands_without_a_plan_are_traced_as_well() {
     let (bundle, file) = bundle();
+    std::fs::create_dir(bundle.root()).unwrap();
     bundle.orlop(&["--trace", file.to_str().unwrap(), "list"]).ok();
     let names: Vec<_> = read(&file).into_iter().map(|span| span.name).collect();
     assert_eq!(names, ["looking at the host", "orlop"]);
@@ -161,6 +162,7 @@ fn commands_without_a_plan_are_traced_as_well() {
 #[test]
 fn a_trace_that_cannot_be_written_is_an_error() {
     let (bundle, _) = bundle();
+    std::fs::create_dir(bundle.root()).unwrap();
     let error = bundle.orlop(&["--trace", "/proc/nowhere", "list"]).fails();
     assert!(error.contains("--trace \"/proc/nowhere\""), "{error}");
 }

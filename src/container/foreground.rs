@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 
 use super::notify::Notify;
 use crate::error::{Result, Why};
@@ -49,6 +49,8 @@ impl Raw {
         let saved = termios::tcgetattr(&stdin).why(|| "reading the terminal's mode")?;
         let mut raw = saved.clone();
         termios::cfmakeraw(&mut raw);
+        // The container's terminal leaves newlines as they are written: the carriage return comes from this one.
+        raw.output_flags.insert(OutputFlags::OPOST);
         termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).why(|| "setting the terminal to raw mode")?;
         Ok(Raw(Some(saved)))
     }

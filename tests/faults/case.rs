@@ -255,6 +255,11 @@ pub fn steps(plan: &Plan) -> Vec<String> {
     steps
 }
 
+/// Whether execve was refused: the message is then what programs written for runc look for, and no more.
+pub fn is_of_the_program(step: &str, done: &Done) -> bool {
+    step.starts_with("executing") && done.stderr.starts_with("exec ")
+}
+
 /// The message names the step. Two steps have wordings of their own, which callers of runc know.
 #[track_caller]
 pub fn assert_names(step: &str, done: &Done) {

@@ -13,7 +13,7 @@ use orlop::process::console::Target;
 use orlop::spec;
 use serde_json::{Value, json};
 
-use crate::case::{Case, assert_names, await_none, steps};
+use crate::case::{Case, assert_names, await_none, is_of_the_program, steps};
 use crate::need_root;
 
 /// A running container and a process to execute in it.
@@ -84,7 +84,8 @@ impl Running {
             let after = format!("fail:{number} of exec ({step})");
             let done = self.case.fault("fail", number, &self.words());
             assert_eq!(done.code, 255, "{after}: {done:?}");
-            assert!(done.stderr.starts_with("orlop: exec failed: "), "{done:?}");
+            let in_words = is_of_the_program(step, &done) || done.stderr.starts_with("orlop: exec failed: ");
+            assert!(in_words, "{done:?}");
             assert_names(step, &done);
             self.assert_as_before(&after);
             let after = format!("kill:{number} of exec ({step})");

@@ -10,7 +10,7 @@ mod case;
 mod exec;
 mod moments;
 
-use case::{Case, INJECTED, assert_names, steps};
+use case::{Case, INJECTED, assert_names, is_of_the_program, steps};
 use nix::sys::signal::Signal::SIGKILL;
 use orlop::container::create::Start;
 use serde_json::json;
@@ -53,7 +53,8 @@ fn fail_every_step_of_run(case: &Case, command: &[&str]) {
     for (number, step) in steps(&case.plan(Start::Now)).iter().enumerate() {
         let done = case.fault("fail", number, &case.words(command));
         assert_eq!(done.code, 1, "{step}: {done:?}");
-        assert!(done.stderr.starts_with("orlop: run failed: unable to start container process: "), "{}", done.stderr);
+        let start = "orlop: run failed: unable to start container process: ";
+        assert!(is_of_the_program(step, &done) || done.stderr.starts_with(start), "{}", done.stderr);
         assert_names(step, &done);
         case.assert_nothing_left(&format!("fail:{number} of {command:?} ({step})"));
     }
