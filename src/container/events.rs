@@ -76,7 +76,7 @@ fn event_of(record: &Record) -> Result<String> {
     if let Some(group) = &record.rdt {
         data["intel_rdt"] = group.stats();
     }
-    line(&Event { kind: "stats", id: &record.id, data: Some(data.into()) })
+    line(&Event { kind: "stats", id: &record.id, data: Some(data) })
 }
 
 fn line(event: &Event<'_>) -> Result<String> {

@@ -1,7 +1,6 @@
 //! Commands that carry out no plan, killed before each system call that changes anything.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::ptrace::{self, Options};
@@ -72,13 +71,10 @@ enum Traced {
 
 /// Runs a command and kills it before its `nth` changing system call, counted from 0.
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::zombie_processes, reason = "it is waited for as a tracer waits, by its pid")]
 fn kill_before(command: &Command, nth: usize) -> Traced {
     let mut stopped = Command::new("sh");
-    stopped
-        .arg0("sh")
-        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
     stopped.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
     let child = stopped.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32);
