@@ -69,6 +69,9 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
 }
 
 /// One line: all contexts, outermost first, joined as Go joins wrapped errors.
+///
+/// What a configuration or a hook has said may be in it: control characters of it are escaped, so that they neither
+/// forge another line of a log nor steer a terminal.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -76,7 +79,9 @@ pub fn one_line(error: &anyhow::Error) -> String {
         if !line.is_empty() {
             line.push_str(": ");
         }
-        line.push_str(&text);
+        for c in text.trim_end().chars() {
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
     }
     line
 }
@@ -126,6 +131,12 @@ mod tests {
         assert_eq!(errno_text(Errno::ENOENT), "no such file or directory");
         assert_eq!(errno_text(Errno::EPERM), "operation not permitted");
         assert_eq!(errno_text(Errno::EIO), "input/output error");
+    }
+
+    #[test]
+    fn what_others_have_said_stays_on_the_line() {
+        let error = anyhow::anyhow!("unknown variant `x\n\u{1b}[31m`, é\n").context("a");
+        assert_eq!(one_line(&error), "a: unknown variant `x\\n\\u{1b}[31m`, é");
     }
 
     #[test]

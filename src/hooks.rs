@@ -119,10 +119,9 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
     command.stdin(input).stdout(shared(&output)?).stderr(shared(&output)?);
     let mut child = command.spawn().why(|| "executing it")?;
     if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0) {
-        let pidfd = process::pidfd_open(child.id() as i32).why(|| "pidfd_open")?;
+        let handle = process::handle(child.id() as i32).why(|| "pidfd_open")?;
         let end = Duration::from_secs(seconds as u64);
-        let timeout = PollTimeout::try_from(end).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout).why(|| "poll")? == 0 {
+        if !process::await_end(handle.as_fd(), end).why(|| "poll")? {
             let _ = child.kill();
             let _ = child.wait();
             bail!("ran past the timeout of {:.1}s", end.as_secs_f64());

@@ -52,6 +52,12 @@ impl Record {
         }
     }
 
+    /// Whether a v1 cgroup above is frozen, so that the container's processes do not even die.
+    pub fn is_frozen_above(&self) -> bool {
+        let above = self.path("freezer").and_then(|path| Dir::open(path).ok()?.number("freezer.parent_freezing"));
+        above.is_some_and(|frozen| frozen != 0)
+    }
+
     /// The directory that freezes, and whether that is v1's.
     fn freezer(&self) -> Result<(Dir, bool)> {
         let v1 = self.path("freezer");

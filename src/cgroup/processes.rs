@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::Record;
 use super::dir::{Dir, is_gone};
 use crate::error::{Result, Why};
-use crate::sys::process::{pidfd_open, pidfd_send_signal};
+use crate::sys::process::{handle, pidfd_send_signal};
 
 /// How often a list of processes is gone through, where nothing keeps them from forking meanwhile.
 const ROUNDS: usize = 100;
@@ -121,7 +121,7 @@ fn send(pid: i32, signal: i32) -> crate::sys::Result<()> {
     if pid <= 0 {
         return Ok(());
     }
-    match pidfd_open(pid).and_then(|pidfd| pidfd_send_signal(pidfd.as_fd(), signal)) {
+    match handle(pid).and_then(|pidfd| pidfd_send_signal(pidfd.as_fd(), signal)) {
         // EINVAL: the number is a thread's, in a threaded cgroup; its process is signalled through its leader.
         Err(Errno::ESRCH | Errno::EINVAL) => Ok(()),
         other => other,

@@ -26,6 +26,8 @@ impl Record {
     /// All that could not be removed, with the processes that are still there.
     pub fn remove(&self) -> Result<()> {
         let mut failed = Vec::new();
+        // By the reason, which is often the same in all hierarchies.
+        let mut busy: Vec<(String, Vec<&str>)> = Vec::new();
         if let Some(unit) = &self.unit {
             failed.extend(self.stop(unit).err().map(|error| format!("stopping unit {unit:?}: {}", one_line(&error))));
         }
@@ -36,9 +38,17 @@ impl Record {
                 Err(errno) if is_gone(errno) => {}
                 // A read-only or forbidden mount answers so for directories that are not there, too.
                 Err(errno) if is_forbidden(errno) && !path::exists(path) => {}
-                Err(_) => failed.extend(self.remove_tree(path, deadline).err().map(|e| e.to_string())),
+                Err(_) => {
+                    if let Err(why) = self.remove_tree(path, deadline) {
+                        match busy.iter_mut().find(|(reason, _)| *reason == why) {
+                            Some((_, paths)) => paths.push(path),
+                            None => busy.push((why, vec![path])),
+                        }
+                    }
+                }
             }
         }
+        failed.extend(busy.into_iter().map(|(why, paths)| format!("{}: {why}", paths.join(", "))));
         for path in &self.ancestors {
             // Somebody else may be there by now; or an earlier delete was interrupted and it is gone.
             let _ = dir::remove(path);
@@ -60,13 +70,13 @@ impl Record {
         }
     }
 
-    fn remove_tree(&self, path: &str, deadline: Instant) -> Result<()> {
+    fn remove_tree(&self, path: &str, deadline: Instant) -> std::result::Result<(), String> {
         let mut sleep = FIRST_SLEEP;
         loop {
             let dir = match Dir::open(path) {
                 Ok(dir) => dir,
                 Err(errno) if is_gone(errno) => return Ok(()),
-                Err(errno) => return Err(anyhow!("{path}: {}", errno_text(errno))),
+                Err(errno) => return Err(errno_text(errno)),
             };
             empty(&dir);
             let refused = match dir::remove(path) {
@@ -75,7 +85,7 @@ impl Record {
                 Err(errno) => errno,
             };
             if refused != Errno::EBUSY || Instant::now() >= deadline {
-                return Err(anyhow!("{path}: {}{}", errno_text(refused), left(&dir)));
+                return Err(format!("{}{}", errno_text(refused), left(&dir)));
             }
             if !processes::below(&dir).is_empty() {
                 // The container may fork faster than one kill reaches it; what it has frozen itself must thaw to die.

@@ -33,6 +33,7 @@ use crate::error::{Detail, Detailed, EXEC_FAILED, Result, Why, errno_of, one_lin
 use crate::host::{Host, Systemd};
 use crate::log::{Format, Log};
 use crate::plan::trace::Trace;
+use crate::sys::hidden;
 
 /// The version of runtime-spec that orlop implements.
 pub const SPEC_VERSION: &str = "1.3.0";
@@ -254,11 +255,14 @@ fn described() -> clap::Command {
 
 /// The one place where an error is printed.
 fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
-    let line = one_line(error);
-    let message = prefix.map_or_else(|| line.clone(), |prefix| format!("orlop {prefix}: {line}"));
     let detailed = error.chain().find_map(|cause| cause.downcast_ref::<Detailed>());
-    let detail: Option<&Detail> = detailed.map(|detailed| &detailed.detail);
     let errno = detailed.and_then(|detailed| detailed.errno).or_else(|| errno_of(error));
+    let mut line = one_line(error);
+    if let Some(hidden) = errno.and_then(hidden::explain) {
+        line = format!("{line} ({hidden})");
+    }
+    let message = prefix.map_or_else(|| line.clone(), |prefix| format!("orlop {prefix}: {line}"));
+    let detail: Option<&Detail> = detailed.map(|detailed| &detailed.detail);
     if log.wants_line() {
         log.error(&message, detail, errno);
     }

@@ -4,10 +4,9 @@
 //! and reports everything that failed.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::id::ContainerId;
 use super::record::Record;
@@ -18,6 +17,7 @@ use crate::cgroup;
 use crate::error::{Result, Why, one_line};
 use crate::hooks;
 use crate::spec::Config;
+use crate::sys::process;
 
 /// Whether a running container is killed first, and a missing one is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,13 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
 /// Removes a container whose record is damaged or missing: its cgroups, which the kept configuration tells, and
 /// with them its processes. A create that was killed before it wrote anything down has made nothing else.
 fn remove_unrecorded(context: &Context, id: &ContainerId, seat: Seat) -> Result<()> {
-    if let Ok(config) = seat.config() {
+    let config = seat.config();
+    if config.is_err() && !store::is_just_begun(seat.dir()) {
+        context.log.warn(&format!(
+            "the record and the configuration of container {id} are lost: its processes and cgroups, if it has any, are left"
+        ));
+    }
+    if let Ok(config) = config {
         let path = config
             .spec
             .linux()
@@ -111,13 +117,21 @@ fn end_init(record: &Record) -> Result<()> {
         return Ok(());
     }
     kill::kill_all(record)?;
-    let end = Instant::now() + PATIENCE;
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout);
-        if ready.is_ok_and(|count| count > 0) {
-            return Ok(());
-        }
+    let waiting = || format!("waiting for the container's init (pid {}) to die", record.pid);
+    if process::await_end(init.as_fd(), PATIENCE).why(waiting)? {
+        return Ok(());
     }
-    Err(nix::errno::Errno::ETIMEDOUT).why(|| format!("waiting for the container's init (pid {}) to die", record.pid))
+    bail!("{}: it has not in {} s{}", waiting(), PATIENCE.as_secs(), why_alive(record))
+}
+
+/// What keeps a killed process from dying, as far as the kernel tells.
+fn why_alive(record: &Record) -> String {
+    match status::stat(record.pid) {
+        Some(_) if record.cgroup.is_frozen_above() => ": a cgroup above its own is frozen".into(),
+        Some((b'D', _)) => {
+            ": it is in an uninterruptible sleep, as where a device or a file server does not answer".into()
+        }
+        Some((state, _)) => format!(": its state is {}", char::from(state)),
+        None => String::new(),
+    }
 }

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,6 +13,7 @@ use super::id::ContainerId;
 use super::record::Record;
 use super::status::{self, Status};
 use crate::error::{Result, Why};
+use crate::sys::process;
 
 /// How often the count of OOM kills is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -47,8 +47,7 @@ pub fn stream(context: &Context, id: &ContainerId, interval: Duration) -> Result
     let mut next = Instant::now() + interval;
     loop {
         let wait = next.saturating_duration_since(Instant::now()).min(LOOK);
-        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        let ended = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout).why(|| "poll")? > 0;
+        let ended = process::await_end(init.as_fd(), wait).why(|| "poll")?;
         let now = record.cgroup.oom_kills().unwrap_or(kills);
         if now > kills {
             print(&line(&Event { kind: "oom", id: &record.id, data: None })?)?;
@@ -77,7 +76,7 @@ fn event_of(record: &Record) -> Result<String> {
     if let Some(group) = &record.rdt {
         data["intel_rdt"] = group.stats();
     }
-    line(&Event { kind: "stats", id: &record.id, data: Some(data.into()) })
+    line(&Event { kind: "stats", id: &record.id, data: Some(data) })
 }
 
 fn line(event: &Event<'_>) -> Result<String> {

@@ -202,7 +202,7 @@ impl fmt::Display for OpenInit {
 
 impl Outside for OpenInit {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        runtime.slots.put(self.slot, status::init(&self.record)?);
+        runtime.slots.put(self.slot, status::init_pidfd(&self.record)?);
         Ok(())
     }
 }

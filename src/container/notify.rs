@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::bail;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,6 +16,7 @@ use oci_spec::runtime::Mount;
 use crate::error::{Result, Why};
 use crate::plan::walk::Child;
 use crate::spec::Config;
+use crate::sys::process;
 
 /// Where the container sees the folder with its socket.
 const INSIDE: &str = "/run/notify";
@@ -133,7 +135,8 @@ impl Notify {
             if poll(&mut polled, PollTimeout::NONE).is_err() {
                 continue;
             }
-            let ended = polled.last().and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+            let ready = polled.last().and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+            let ended = ready && process::await_end(init, Duration::from_millis(5)).why(|| "poll")?;
             self.pass_on(pid)?;
             if ended && self.is_waiting() {
                 bail!("the container ended before it was ready (NOTIFY_SOCKET)");

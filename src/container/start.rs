@@ -72,14 +72,18 @@ fn go(seat: &Seat, config: &Config) -> Result<()> {
     }
 }
 
-/// The step is not at hand here, but only two kinds of steps come after the wait.
+/// The step is not at hand here, but only two kinds of steps come after the wait, and the configuration names them.
 fn fault(frame: &[u8], config: &Config) -> anyhow::Error {
-    let Some(Frame::Fault(_, fault)) = Frame::decode(frame) else { return anyhow!("the container's init failed") };
+    let Some(Frame::Fault(after, fault)) = Frame::decode(frame) else { return anyhow!("the container's init failed") };
+    // Counted from the wait: first the hooks, then the program.
+    let hooks = config.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+    let index = (after as usize).wrapping_sub(1);
+    if let Some(hook) = hooks.and_then(|hooks| hooks.get(index)) {
+        let why = hooks::explain_status(fault);
+        return anyhow!("error running hooks.startContainer[{index}] {:?}: {why}", hook.path());
+    }
     let args = config.spec.process().as_ref().and_then(|process| process.args().as_ref());
     let program = args.and_then(|args| args.first()).map_or("", String::as_str);
-    if fault.errno == nix::errno::Errno::EXFULL {
-        return anyhow!("error running a startContainer hook: {}", hooks::explain_status(fault));
-    }
     anyhow!("unable to start container process: exec {program}: {}", errno_text(fault.errno))
 }
 

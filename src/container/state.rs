@@ -59,13 +59,17 @@ pub fn describe(record: &Record, status: Status) -> State {
 
 /// The owner's name, or nothing when the host does not know it.
 fn owner(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    name_in(&String::from_utf8_lossy(&passwd), uid).unwrap_or_default().to_owned()
+}
+
+/// The name of a user in the text of a passwd(5) file.
+pub fn name_in(passwd: &str, uid: u32) -> Option<&str> {
     let mut lines = passwd.lines().map(|line| line.split(':'));
-    let name = lines.find_map(|mut fields| {
+    lines.find_map(|mut fields| {
         let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    name.unwrap_or_default()
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
 }
 
 /// The spec's keys alone.

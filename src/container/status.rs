@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::bail;
+use nix::errno::Errno;
 
 use super::record::Record;
 use super::store;
-use crate::error::Result;
-use crate::sys::process;
+use crate::error::{Result, Why};
+use crate::sys::{self, process};
 
 /// The states of runtime.md, and `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,23 +79,36 @@ pub fn is_alive(record: &Record) -> bool {
         && stat(record.pid).is_some_and(|(state, start)| start == record.start_time && !matches!(state, b'Z' | b'X'))
 }
 
-/// A pidfd of the first process, for certain of that one.
+/// A handle of the first process, for certain of that one.
 ///
 /// # Errors
 /// When it has ended.
 pub fn init(record: &Record) -> Result<OwnedFd> {
-    if record.pid != 0
-        && let Ok(pidfd) = process::pidfd_open(record.pid)
-        && is_alive(record)
-    {
-        return Ok(pidfd);
+    open(record, process::handle)
+}
+
+/// A pidfd of the first process, for those who join its namespaces.
+///
+/// # Errors
+/// When it has ended.
+pub fn init_pidfd(record: &Record) -> Result<OwnedFd> {
+    open(record, process::pidfd_open)
+}
+
+fn open(record: &Record, open: impl FnOnce(i32) -> sys::Result<OwnedFd>) -> Result<OwnedFd> {
+    if record.pid != 0 {
+        match open(record.pid) {
+            Ok(handle) if is_alive(record) => return Ok(handle),
+            Ok(_) | Err(Errno::ESRCH | Errno::EINVAL) => {}
+            Err(errno) => return Err(errno).why(|| format!("opening the container's init (pid {})", record.pid)),
+        }
     }
     bail!("container not running")
 }
 
 /// As [`init`], for a process that may be a zombie.
 pub fn init_or_zombie(record: &Record) -> Option<OwnedFd> {
-    let pidfd = process::pidfd_open(record.pid).ok()?;
+    let handle = process::handle(record.pid).ok()?;
     let (_, start) = stat(record.pid)?;
-    (start == record.start_time).then_some(pidfd)
+    (start == record.start_time).then_some(handle)
 }

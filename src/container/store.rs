@@ -93,11 +93,28 @@ impl Store {
     /// When there is no such container, or the record is damaged.
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
         let dir = self.dir(id);
-        read_record(&dir).map_err(|error| {
+        let mut tries = 0;
+        loop {
+            let error = match read_record(&dir) {
+                Err(error) if !dir.join("state.json").exists() => error,
+                // Written since: it is read again.
+                Err(_) if tries == 0 => {
+                    tries += 1;
+                    continue;
+                }
+                other => return other,
+            };
             // `create` has only just begun: for everybody else there is no such container yet.
-            let begun = !dir.join("state.json").exists() && is_locked(&dir);
-            if begun { anyhow!(NotFound) } else { error }
-        })
+            if error.is::<NotFound>() || is_locked(&dir) {
+                return Err(anyhow!(NotFound));
+            }
+            // Between the making of the directory and its locking; or left by a `create` that was killed there.
+            tries += 1;
+            if tries > 20 {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The ids of all containers.
@@ -173,6 +190,9 @@ fn read_record(dir: &Path) -> Result<Record> {
             }
             return Err(anyhow!(NotFound));
         }
+        Err(e) if e.kind() == ErrorKind::IsADirectory => {
+            bail!("the container's record {file:?} is damaged: a directory (delete --force removes what is left)")
+        }
         other => other.why(|| format!("reading {file:?}"))?,
     };
     serde_json::from_slice(&text)
@@ -222,10 +242,11 @@ impl Seat {
             other => other.why(|| format!("removing {:?}", self.dir)),
         };
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if entry.file_name() != "state.json" {
-                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let path = entry.path();
-                gone(if is_dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) })?;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_dir {
+                gone(std::fs::remove_dir_all(entry.path()))?;
+            } else if entry.file_name() != "state.json" {
+                gone(std::fs::remove_file(entry.path()))?;
             }
         }
         gone(std::fs::remove_file(self.dir.join("state.json")))?;
@@ -248,6 +269,11 @@ pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
         std::fs::rename(&temp, &file)
     };
     write().why(|| format!("writing {file:?}"))
+}
+
+/// Whether a `create` was broken off before it wrote anything down, and so before it made anything.
+pub fn is_just_begun(dir: &Path) -> bool {
+    !dir.join("state.json").exists() && !dir.join("config.json").exists()
 }
 
 /// Whether creation is in progress, or was broken off.

@@ -148,7 +148,8 @@ const CONTROLLERS: [&str; 14] = [
     "rdma",
 ];
 
-fn from_mountinfo(text: &str) -> Setup {
+/// The hierarchies that the text of /proc/self/mountinfo lists.
+pub fn from_mountinfo(text: &str) -> Setup {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     for line in text.lines() {
         // `36 35 98:0 /root /mount options… - type source super-options`

@@ -6,7 +6,8 @@
 pub enum Injected {
     /// The step fails with EUCLEAN, an errno that no step gives by itself.
     Fail(usize),
-    /// The runtime process is killed as the step begins; one more than there are kills it after the last.
+    /// The runtime process is killed as the step begins; one more than there are kills it after the last. A step of
+    /// init goes on meanwhile.
     Kill(usize),
 }
 

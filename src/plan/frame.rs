@@ -19,6 +19,8 @@ pub enum Frame {
     Fault(u32, Fault),
     /// From the go-between of a joined user namespace: the pid of the process that it cloned.
     Pid(i32),
+    /// From inside, in tests of debug builds: the runtime is to be killed now.
+    Die,
 }
 
 impl Frame {
@@ -29,6 +31,7 @@ impl Frame {
             Frame::Done(step, word) => (2, step, 0, word),
             Frame::Fault(step, fault) => (3, step, fault.errno as i32, fault.detail),
             Frame::Pid(pid) => (4, 0, pid, 0),
+            Frame::Die => (5, 0, 0, 0),
         };
         let mut bytes = [0; SIZE];
         let words = [kind, step, errno as u32, 0];
@@ -51,6 +54,7 @@ impl Frame {
             2 => Some(Frame::Done(step, detail)),
             3 => Some(Frame::Fault(step, Fault { errno: Errno::from_raw(word(8)? as i32), detail })),
             4 => Some(Frame::Pid(word(8)? as i32)),
+            5 => Some(Frame::Die),
             _ => None,
         }
     }
@@ -63,7 +67,7 @@ mod tests {
     #[test]
     fn a_frame_survives_the_wire() {
         let fault = Fault { errno: Errno::EACCES, detail: u64::MAX - 1 };
-        for frame in [Frame::Go(7), Frame::Done(u32::MAX, 9), Frame::Fault(3, fault), Frame::Pid(12345)] {
+        for frame in [Frame::Go(7), Frame::Done(u32::MAX, 9), Frame::Fault(3, fault), Frame::Pid(12345), Frame::Die] {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
     }

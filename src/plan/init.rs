@@ -16,8 +16,9 @@ pub struct Init<'a> {
     /// The descriptors of the plan.
     pub slots: Slots,
     channel: BorrowedFd<'a>,
-    /// After the wait for `start` nobody listens on the channel: faults go into the exec fifo.
-    started: Option<Slot>,
+    /// After the wait for `start` nobody listens on the channel: faults go into the exec fifo. With it goes the place of
+    /// the wait in the list, as `start` counts the steps from there.
+    started: Option<(Slot, u32)>,
     /// Where the step being run stands in the list.
     step: u32,
     end: u32,
@@ -39,7 +40,7 @@ impl<'a> Init<'a> {
 
     /// From now on faults are reported through the exec fifo, as `start` is the one that waits.
     pub fn report_to(&mut self, fifo: Slot) {
-        self.started = Some(fifo);
+        self.started = Some((fifo, self.step));
     }
 
     /// Tells the runtime that everything has been done and the program is about to be executed.
@@ -53,10 +54,13 @@ impl<'a> Init<'a> {
         channel::send(self.channel, &Frame::Done(self.end, 0).encode())
     }
 
-    fn report(&self, frame: Frame) -> Result<(), Errno> {
+    fn fail(&self, index: u32, fault: Fault) -> Result<(), Errno> {
         match self.started {
-            None => channel::send(self.channel, &frame.encode()),
-            Some(fifo) => crate::sys::fd::write_once(self.slots.get(fifo)?, &frame.encode()),
+            None => channel::send(self.channel, &Frame::Fault(index, fault).encode()),
+            Some((fifo, wait)) => {
+                let frame = Frame::Fault(index.saturating_sub(wait), fault);
+                crate::sys::fd::write_once(self.slots.get(fifo)?, &frame.encode())
+            }
         }
     }
 }
@@ -79,7 +83,7 @@ pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: 
     for (index, step) in plan.steps.iter().enumerate() {
         match step {
             Step::Outside(_) => {
-                if mine && init.report(Frame::Done(index as u32, init.word)).is_err() {
+                if mine && channel::send(init.channel, &Frame::Done(index as u32, init.word).encode()).is_err() {
                     process::exit(1);
                 }
                 mine = false;
@@ -91,6 +95,10 @@ pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: 
                     mine = true;
                 }
                 init.step = index as u32;
+                if injected == Some(Injected::Kill(plan.before.len() + index)) {
+                    // The runtime dies when it hears this, while this process goes on with the step.
+                    let _ = channel::send(init.channel, &Frame::Die.encode());
+                }
                 let begin = trace.map(|_| monotonic_ns());
                 let failed = injected == Some(Injected::Fail(plan.before.len() + index));
                 let result = if failed { Err(Fault::from(Errno::EUCLEAN)) } else { step.run(init) };
@@ -98,7 +106,7 @@ pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: 
                     store(trace, plan.before.len() + index, begin);
                 }
                 if let Err(fault) = result {
-                    let _ = init.report(Frame::Fault(index as u32, fault));
+                    let _ = init.fail(index as u32, fault);
                     process::exit(1);
                 }
             }

@@ -228,8 +228,11 @@ impl Walk<'_> {
         let plan = self.plan;
         let steps = || plan.steps.iter().enumerate().take(end).skip(at);
         let first_inside = steps().find(|(_, step)| matches!(step, Step::Inside(_))).map(|(index, _)| index);
-        for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
-            self.kill_here(plan.before.len() + index);
+        if end == plan.steps.len() && ending == Ending::Waiting {
+            // Nobody listens to init's last turn, in which it waits for `start`.
+            for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
+                self.kill_here(plan.before.len() + index);
+            }
         }
         if let Some(first) = first_inside {
             match channel::send(channel, &Frame::Go(first as u32).encode()) {
@@ -275,6 +278,7 @@ impl Walk<'_> {
                     return Ok(());
                 }
                 Some(Frame::Done(step, _)) if step as usize == end => about_to_exec = true,
+                Some(Frame::Die) if let Some(Injected::Kill(step)) = self.injected => self.kill_here(step),
                 Some(Frame::Fault(step, fault)) => return Err(plan.fault(step as usize, fault)),
                 _ => return Err(anyhow!("the container's init sent a message that is none")),
             }

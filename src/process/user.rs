@@ -83,20 +83,26 @@ impl fmt::Display for FindHome {
 
 impl Inside for FindHome {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        set_home(&mut init.home, b"/");
-        let Ok(passwd) = fd::open(c"/etc/passwd", libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return Ok(()) };
-        Lines::new(passwd).each(|line| {
-            let mut fields = line.split(|byte| *byte == b':');
-            let uid = fields.nth(2).and_then(number);
-            let home = fields.nth(2).unwrap_or_default();
-            let found = uid == Some(self.0) && !home.is_empty();
-            if found {
-                set_home(&mut init.home, home);
-            }
-            found
-        });
+        match fd::open(c"/etc/passwd", libc::O_RDONLY | libc::O_NONBLOCK, 0) {
+            Ok(passwd) => find_home(passwd, self.0, &mut init.home),
+            Err(_) => set_home(&mut init.home, b"/"),
+        }
         Ok(())
     }
+}
+
+/// Fills `HOME=…` from the first line of a passwd(5) file that has this user with a home; `/` where none has.
+pub fn find_home(passwd: OwnedFd, uid: u32, buffer: &mut [u8; 4096]) {
+    set_home(buffer, b"/");
+    Lines::new(passwd).each(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let found = fields.nth(2).and_then(number) == Some(uid);
+        let home = fields.nth(2).filter(|home| found && !home.is_empty());
+        if let Some(home) = home {
+            set_home(buffer, home);
+        }
+        home.is_some()
+    });
 }
 
 /// Fills `HOME=…` with its terminating NUL.

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 use super::options::{MS_NOSYMFOLLOW, Options};
-use crate::sys::mount::{MountAttr, mount, mount_setattr};
+use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::{self, fd};
 
 const ATIME: u64 = libc::MS_NOATIME | libc::MS_RELATIME | libc::MS_STRICTATIME;
@@ -70,8 +70,7 @@ impl Flags {
 
     /// The same by remount(2), for a mount that has been attached.
     pub fn remount(self, mounted: BorrowedFd<'_>) -> sys::Result<()> {
-        let remount = |flags| mount(None, c".", None, flags | libc::MS_BIND | libc::MS_REMOUNT, None);
-        fd::fchdir(mounted)?;
+        let remount = |flags| sys::mount::change(mounted, flags | libc::MS_BIND | libc::MS_REMOUNT);
         match remount(self.set) {
             Err(Errno::EPERM) => remount(self.with_those_of(mounted)?),
             other => other,

@@ -141,7 +141,7 @@ impl Mapping {
 /// Why [`Mapping::apply`] failed, in words.
 pub fn explain(errno: Errno) -> String {
     let why = match errno {
-        Errno::ENOSYS => ": id-mapped mounts need Linux 5.12",
+        Errno::ENOSYS => ": id-mapped mounts need mount_setattr(2), Linux 5.12",
         Errno::EINVAL => ": this kernel cannot map the ids of this file system, or they are mapped already",
         Errno::EPERM => ": mapping ids needs CAP_SYS_ADMIN where the file system was mounted",
         _ => "",

@@ -21,7 +21,7 @@ use super::options::Options;
 use super::sources;
 use crate::error::{Result, errno_text};
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{MountAttr, mount, mount_setattr, move_mount, open_tree};
+use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, open_tree};
 use crate::sys::{self, fd};
 
 /// Parts of a mount step, for its error message.
@@ -309,10 +309,7 @@ impl After {
             let recursive = if flags & libc::MS_REC != 0 { libc::AT_RECURSIVE } else { 0 };
             match mount_setattr(mount, attr, recursive, None) {
                 // Linux before 5.12 has only mount(2) for this, which wants the mount as a path.
-                Err(Errno::ENOSYS) => {
-                    fd::fchdir(mount).map_err(Fault::at(PART_PROPAGATION))?;
-                    crate::sys::mount::mount(None, c".", None, *flags, None)
-                }
+                Err(Errno::ENOSYS) => change(mount, *flags),
                 other => other,
             }
             .map_err(Fault::at(PART_PROPAGATION))?;
@@ -521,12 +518,20 @@ impl Inside for Bind {
         let rootfs = init.slots.get(self.rootfs)?;
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
         let outcome = self.flags.apply(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
-        if outcome == Outcome::Applied {
+        // A source that the runtime has opened is asked for nothing, to learn whether its propagation is still to be set.
+        let unset = self.opened.is_some() && mount_setattr(tree, MountAttr::default(), 0, None) == Err(Errno::ENOSYS);
+        let late = unset || outcome == Outcome::Later;
+        if !late {
             self.after.apply(tree)?;
         }
         move_mount(tree, dest.as_fd())?;
+        if unset {
+            change(tree, libc::MS_SLAVE | libc::MS_REC).map_err(Fault::at(PART_PROPAGATION))?;
+        }
         if outcome == Outcome::Later {
             self.flags.remount(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
+        }
+        if late {
             self.after.apply(tree)?;
         }
         Ok(())
@@ -543,8 +548,7 @@ pub fn set_read_only(mounted: BorrowedFd<'_>) -> sys::Result<()> {
     match mount_setattr(mounted, read_only, 0, None) {
         Err(Errno::ENOSYS) => {
             let kept = fd::mount_flags(mounted)?;
-            fd::fchdir(mounted)?;
-            mount(None, c".", None, kept | libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY, None)
+            change(mounted, kept | libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY)
         }
         other => other,
     }

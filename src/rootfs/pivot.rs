@@ -179,7 +179,12 @@ impl Inside for PivotRoot {
 fn make_parent_private() -> std::result::Result<(), Fault> {
     let parent = root::openat2(fd::cwd(), c"..", libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
     let private = crate::sys::mount::MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
-    match crate::sys::mount::mount_setattr(parent.as_fd(), private, 0, None) {
+    let done = match crate::sys::mount::mount_setattr(parent.as_fd(), private, 0, None) {
+        // Linux before 5.12.
+        Err(Errno::ENOSYS) => crate::sys::mount::change(parent.as_fd(), libc::MS_PRIVATE),
+        other => other,
+    };
+    match done {
         // The directory above is no mount point of its own: make everything private.
         Err(Errno::EINVAL) => Ok(mount(None, c"/", None, libc::MS_PRIVATE | libc::MS_REC, None)?),
         other => Ok(other?),

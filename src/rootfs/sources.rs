@@ -56,7 +56,11 @@ impl Source {
         }
         // The runtime's mounts may be shared with the host; the container's clone only follows them.
         let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-        mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None).why(|| "setting propagation")?;
+        match mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None) {
+            // Linux before 5.12: once it is attached, by init.
+            Err(Errno::ENOSYS) => {}
+            other => other.why(|| "setting propagation")?,
+        }
         Ok(tree)
     }
 }

@@ -12,6 +12,7 @@ pub mod copy;
 pub mod cred;
 pub mod exe;
 pub mod fd;
+pub mod hidden;
 pub mod keyring;
 pub mod mem;
 pub mod missing;

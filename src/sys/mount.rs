@@ -1,9 +1,9 @@
 //! Mounts: mount(2), and the descriptor-based calls (open_tree, move_mount, fsopen, mount_setattr) that nix lacks.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, fd};
 
 fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: called only with a descriptor that the kernel has just made for us.
@@ -25,6 +25,45 @@ pub fn mount(
     let (source, fstype, data) = (pointer(source), pointer(fstype), pointer(data));
     // SAFETY: each pointer is null or a C string that outlives the call.
     Errno::result(unsafe { libc::mount(source, target.as_ptr(), fstype, flags, data.cast()) }).map(drop)
+}
+
+/// mount(2) with MS_REMOUNT or a propagation, on the attached mount that `mounted` is open on: for kernels without
+/// mount_setattr(2), before Linux 5.12. The working directory stays as it was.
+///
+/// A directory is named as `.`, a file by its number below /proc/self/fd, which is verified to be procfs.
+pub fn change(mounted: BorrowedFd<'_>, flags: u64) -> Result<()> {
+    let before = fd::open(c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let result = change_from(mounted, flags);
+    fd::fchdir(before.as_fd())?;
+    result
+}
+
+fn change_from(mounted: BorrowedFd<'_>, flags: u64) -> Result<()> {
+    if fd::is_dir(fd::stat(mounted)?.st_mode) {
+        fd::fchdir(mounted)?;
+        return mount(None, c".", None, flags, None);
+    }
+    let numbers = fd::open(c"/proc/self/fd", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    if fd::fs_magic(numbers.as_fd())? != fd::PROC_SUPER_MAGIC {
+        return Err(Errno::ENODEV);
+    }
+    fd::fchdir(numbers.as_fd())?;
+    let mut name = [0; 12];
+    mount(None, decimal(mounted.as_raw_fd(), &mut name)?, None, flags, None)
+}
+
+/// A descriptor's number as text, without allocating.
+fn decimal(mut number: RawFd, room: &mut [u8; 12]) -> Result<&CStr> {
+    let mut at = room.len() - 1;
+    loop {
+        at = at.checked_sub(1).ok_or(Errno::EINVAL)?;
+        *room.get_mut(at).ok_or(Errno::EINVAL)? = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    CStr::from_bytes_with_nul(room.get(at..).unwrap_or_default()).map_err(|_| Errno::EINVAL)
 }
 
 /// umount2(2).
@@ -89,7 +128,6 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
 
 /// A file system mounted nowhere, with these options.
 pub fn detached(fstype: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
-    use std::os::fd::AsFd;
     let fs = fsopen(fstype)?;
     for (key, value) in options {
         fsconfig_set(fs.as_fd(), key, Some(value))?;
@@ -127,4 +165,16 @@ pub fn mount_setattr(
     // SAFETY: the path is an empty constant and the structure is of the size passed.
     check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const raw, size) })
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_written_in_decimal() {
+        for (number, text) in [(0, c"0"), (7, c"7"), (1048576, c"1048576"), (i32::MAX, c"2147483647")] {
+            assert_eq!(decimal(number, &mut [0; 12]).unwrap(), text);
+        }
+    }
 }

@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Errno, Result, check};
 
@@ -20,7 +23,62 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// pidfd_send_signal(2); signal 0 asks whether the process is there.
+/// A handle of a process by its pid, for signals and [`await_end`]: a pidfd, or where a seccomp filter hides
+/// pidfd_open(2) the process's directory in procfs, which stands for the same process as long as it is open.
+///
+/// # Errors
+/// ESRCH when there is no such process, EINVAL when the number is a thread's. Allocates: outside only.
+pub fn handle(pid: i32) -> Result<OwnedFd> {
+    match pidfd_open(pid) {
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let path = CString::new(format!("/proc/{pid}")).map_err(|_| Errno::EINVAL)?;
+            super::fd::open(&path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+                .map_err(|errno| if errno == Errno::ENOENT { Errno::ESRCH } else { errno })
+        }
+        other => other,
+    }
+}
+
+/// Waits until the process of a handle has ended, a zombie counting as that; false when it has not in time.
+///
+/// # Errors
+/// Those of poll(2). Allocates: outside only.
+pub fn await_end(handle: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    const LOOK: Duration = Duration::from_millis(5);
+    let end = Instant::now() + patience;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(handle, PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) => {}
+            Ok(_) if has_ended(handle)? => return Ok(true),
+            Ok(_) if left.is_zero() => return Ok(false),
+            // Only a pidfd can be waited for.
+            Ok(_) => std::thread::sleep(left.min(LOOK)),
+        }
+    }
+}
+
+/// Whether the process of a handle that poll(2) calls ready has ended.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn has_ended(handle: BorrowedFd<'_>) -> Result<bool> {
+    if super::fd::fs_magic(handle)? != super::fd::PROC_SUPER_MAGIC {
+        return Ok(true);
+    }
+    let Ok(file) = super::fd::openat(handle, c"stat", libc::O_RDONLY, 0) else { return Ok(true) };
+    let mut text = [0; 512];
+    let got = nix::unistd::read(&file, &mut text).unwrap_or(0);
+    let text = text.get(..got).unwrap_or_default();
+    let state = text.iter().rposition(|byte| *byte == b')').and_then(|at| text.get(at + 2));
+    Ok(matches!(state, None | Some(b'Z' | b'X')))
+}
+
+/// pidfd_send_signal(2), to a pidfd or a process's directory in procfs; signal 0 asks whether the process is there.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: takes a live descriptor, numbers and a null siginfo.

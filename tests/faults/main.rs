@@ -8,7 +8,12 @@ mod common;
 
 mod case;
 mod exec;
+mod limits;
 mod moments;
+mod races;
+mod record;
+mod traced;
+mod undying;
 
 use case::{Case, INJECTED, assert_names, is_of_the_program, steps};
 use nix::sys::signal::Signal::SIGKILL;
@@ -29,7 +34,10 @@ fn fail_every_step_of_create(case: &Case) {
             let error = case.orlop(&["start", &case.id]).fails();
             // Before it waits nobody hears of its failure: `create` has told it to go on, and returned.
             let died = ["has died", "died before", "has stopped"].iter().any(|words| error.contains(words));
-            assert!(error.contains(INJECTED) || step == "waiting for start" && died, "{step}: {error}");
+            let hook =
+                step.strip_prefix("running ").is_some_and(|hook| error.contains(&format!("error running {hook}: ")));
+            let named = hook || step.starts_with("executing") && error.contains("exec ");
+            assert!(named && error.contains(INJECTED) || step == "waiting for start" && died, "{step}: {error}");
             assert_eq!(case.bundle.state(&case.id)["status"], "stopped");
             case.orlop(&["delete", &case.id]).ok();
         } else {
