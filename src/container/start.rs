@@ -80,7 +80,7 @@ fn fault(frame: &[u8], config: &Config) -> anyhow::Error {
     let index = (after as usize).wrapping_sub(1);
     if let Some(hook) = hooks.and_then(|hooks| hooks.get(index)) {
         let why = hooks::explain_status(fault);
-        return anyhow!("error running hooks.startContainer[{index}] {:?}: {why}", hook.path());
+        return anyhow!("error running {}: {:?}: {why}", hooks::name("startContainer", index), hook.path());
     }
     let args = config.spec.process().as_ref().and_then(|process| process.args().as_ref());
     let program = args.and_then(|args| args.first()).map_or("", String::as_str);
