@@ -68,22 +68,26 @@ pub fn errno_of(error: &anyhow::Error) -> Option<Errno> {
     error.chain().find_map(|cause| cause.downcast_ref::<Sys>().map(|sys| sys.0))
 }
 
-/// One line: all contexts, outermost first, joined as Go joins wrapped errors.
-///
-/// What a configuration or a hook has said may be in it: control characters of it are escaped, so that they neither
-/// forge another line of a log nor steer a terminal.
+/// One line: all contexts, outermost first, joined as Go joins wrapped errors. Only what a hook or a helper has printed,
+/// which is quoted as it is, may have several; what would steer a terminal is escaped there too.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string();
         if !line.is_empty() {
             line.push_str(": ");
         }
-        for c in text.trim_end().chars() {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-        }
+        line.push_str(&escaped(&cause.to_string(), &['\n', '\t']));
     }
     line
+}
+
+/// The text with its control characters escaped, except those of `kept`.
+pub fn escaped(text: &str, kept: &[char]) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !kept.contains(&c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
 }
 
 /// The code of an error of execve(2) itself, after everything has been set up: its message is printed as it is.
@@ -134,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_said_stays_on_the_line() {
-        let error = anyhow::anyhow!("unknown variant `x\n\u{1b}[31m`, é\n").context("a");
-        assert_eq!(one_line(&error), "a: unknown variant `x\\n\\u{1b}[31m`, é");
+    fn what_others_have_said_does_not_steer_a_terminal() {
+        let error = anyhow::anyhow!("output: one\n\u{1b}[31mtwo\r, é").context("a");
+        assert_eq!(one_line(&error), "a: output: one\n\\u{1b}[31mtwo\\r, é");
     }
 
     #[test]

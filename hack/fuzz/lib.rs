@@ -9,6 +9,7 @@ use orlop::container::create::{Request, Start, new_record, plan_create};
 use orlop::container::id::ContainerId;
 use orlop::error::{Result, one_line};
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
+use orlop::host::resctrl::Resctrl;
 use orlop::host::{Host, Systemd};
 use orlop::plan::Plan;
 use orlop::spec::Config;
@@ -57,6 +58,8 @@ pub fn host(kind: u8) -> Host {
         systemd,
         apparmor: kind & 32 != 0,
         selinux: kind & 64 != 0,
+        setgroups_denied: kind & 16 != 0,
+        resctrl: Resctrl::Unread,
     }
 }
 

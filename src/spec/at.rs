@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::error::escaped;
+
 /// A place in the document.
 #[derive(Debug, Clone, Copy)]
 pub enum At<'a> {
@@ -29,8 +31,8 @@ impl<'a> At<'a> {
     /// An error about this place.
     pub fn fault(&self, why: impl fmt::Display) -> anyhow::Error {
         match self {
-            At::Root => anyhow::anyhow!("{why}"),
-            _ => anyhow::anyhow!("{self}: {why}"),
+            At::Root => anyhow::anyhow!(escaped(&why.to_string(), &[])),
+            _ => anyhow::anyhow!(escaped(&format!("{self}: {why}"), &[])),
         }
     }
 }
