@@ -84,6 +84,11 @@ fn type_errors_name_the_path() {
             "linux.namespaces[0].type: unknown variant `net`, expected one of `mount`, `cgroup`, `uts`, `ipc`, `user`, `pid`, `network`, `time`",
         ),
         (
+            "linux.namespaces",
+            json!([{ "type": "a\nb\u{1b}[2J" }]),
+            "linux.namespaces[0].type: unknown variant `a\\nb\\u{1b}[2J`, expected one of `mount`, `cgroup`, `uts`, `ipc`, `user`, `pid`, `network`, `time`",
+        ),
+        (
             "linux.seccomp",
             json!({ "defaultAction": 1 }),
             "linux.seccomp.defaultAction: invalid type: integer `1`, expected string or map",
