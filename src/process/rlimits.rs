@@ -44,7 +44,8 @@ impl Limit {
     }
 }
 
-const NOFILE: u32 = libc::RLIMIT_NOFILE;
+#[allow(clippy::unnecessary_cast, reason = "musl has it as another integer than glibc")]
+const NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
 
 /// Adds the raising of the runtime's own limit on descriptors, so that it can hold that many.
 pub fn plan_room(room: u64, plan: &mut Plan) {
