@@ -109,7 +109,14 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     }
     let record = Rc::new(RefCell::new(new_record(&config, request, host)?));
     let dir = store.dir(&request.id);
-    let plan = trace.span("planning", || plan_create(&config, &record, &dir, request, host))?;
+    let plan = match trace.span("planning", || plan_create(&config, &record, &dir, request, host)) {
+        Ok(plan) => plan,
+        Err(error) => {
+            // Another command that has made the container meanwhile is the better reason.
+            store.check_free(&request.id)?;
+            return Err(error);
+        }
+    };
     for warning in config.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
     }
