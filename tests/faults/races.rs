@@ -132,6 +132,8 @@ fn an_update_beside_a_delete_ends_and_leaves_nothing() {
 fn a_record_read_while_it_is_written_is_whole() {
     need_root!();
     let case = Case::new("sleep 100");
+    // `list` has nothing to look into before the first container.
+    std::fs::create_dir_all(case.bundle.root()).unwrap();
     for _ in 0..10 {
         let words = case.words(&["create"]);
         let mut create = quiet(&case, &words);
