@@ -350,10 +350,7 @@ suite() {
     fi
     prepare_sandbox
     echo "# $SUITE with $RUNTIME, cgroup version $CGROUP_VERSION"
-    if ! (set -eE; setup) >"$WORK/setup.log" 2>&1; then
-        cat "$WORK/setup.log"
-        die "setup failed"
-    fi
+    bounded_setup
     local passed=0 failed=0 skipped=0 name title code began took
     # Each case gets a process group, so that a hanging one can be ended whole.
     set -m
@@ -384,6 +381,19 @@ suite() {
     exit
 }
 
+# A daemon that does not come up ends the suite, with a status that says that nothing has been tried.
+bounded_setup() {
+    local status=0
+    set -m
+    (set -eE; setup) >"$WORK/setup.log" 2>&1 &
+    wait_bounded $! $((30 * SLOWNESS)) "the setup" || status=$?
+    set +m
+    [ $status != 0 ] || return 0
+    cat "$WORK"/case.log "$WORK/setup.log" "$WORK"/*d.log 2>/dev/null
+    echo "$(basename "$0"): setup failed" >&2
+    exit 75
+}
+
 # is_selected NAME PATTERN... : no pattern selects all.
 is_selected() {
     local name=$1 pattern
@@ -402,11 +412,12 @@ run_case() {
     "$1"
 }
 
+# wait_bounded PID SECONDS [WHAT] : waits for a process group's leader, and ends the group when the time is up.
 wait_bounded() {
     local pid=$1 deadline=$((SECONDS + $2))
     while kill -0 "$pid" 2>/dev/null; do
         if [ $SECONDS -ge $deadline ]; then
-            echo "the case took longer than $2 seconds" >>"$WORK/case.log"
+            echo "${3:-the case} took longer than $2 seconds" >>"$WORK/case.log"
             kill -KILL -- "-$pid"
             wait "$pid" 2>/dev/null
             return 124

@@ -8,7 +8,7 @@ cri() {
     # It is open before it is asked for, so that neither side waits for the other.
     exec {descriptor}<>"$reply"
     echo "$reply $1 ${2//$'\n'/ }" >"$WORK/cri/calls"
-    read -r -u "$descriptor" answer
+    read -r -t $((70 * SLOWNESS)) -u "$descriptor" answer || { echo "$1: no answer" >&2; return 1; }
     exec {descriptor}<&-
     [ "${answer:0:1}" = 0 ] || { echo "$1: ${answer:2}" >&2; return 1; }
     answer=${answer:2}
