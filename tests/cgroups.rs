@@ -115,8 +115,9 @@ fn run(
     let mut container = Container { record: placement.record(), child: None };
     let resources: LinuxResources = serde_json::from_str(resources).unwrap();
     let mut plan = Plan::new();
-    if let Err(error) = plan_make(&placement, Some(&resources), pids, None, &mut plan) {
-        return (container, Err(error));
+    match plan_make(&placement, Some(&resources), pids, None, &mut plan) {
+        Ok(attach) => attach.into_iter().for_each(|attach| plan.alongside(attach)),
+        Err(error) => return (container, Err(error)),
     }
     plan_enter(&placement, &mut plan);
     plan.inside(work);
@@ -193,7 +194,8 @@ fn outcome(
     let placement = Placement::new(Some(path), "id", &host(setup, false)).unwrap();
     let mut container = Container { record: placement.record(), child: None };
     let mut plan = Plan::new();
-    plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, None, &mut plan).unwrap();
+    let attach = plan_make(&placement, Some(&serde_json::from_str(resources).unwrap()), pids, None, &mut plan).unwrap();
+    attach.into_iter().for_each(|attach| plan.alongside(attach));
     plan_enter(&placement, &mut plan);
     // What goes on beside init's steps is done when its next turn begins, as it is before every program.
     plan.outside(Nothing);
@@ -641,7 +643,7 @@ mod on_v2 {
         plan_make(&placement, None, None, None, &mut plan).unwrap();
         plan_enter(&placement, &mut plan);
         assert!(plan.is_empty());
-        let error = plan_make(&placement, None, Some(5), None, &mut plan).unwrap_err().to_string();
+        let error = plan_make(&placement, None, Some(5), None, &mut plan).err().unwrap().to_string();
         let wording = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir /";
         assert!(error.starts_with(wording) && error.ends_with(": permission denied"), "{error}");
     }

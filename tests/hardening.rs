@@ -134,3 +134,34 @@ fn a_moved_root_leaves_no_procfs_of_the_host_beneath() {
     );
     assert_eq!(shell(&bundle, &script).ok(), "refused\n");
 }
+
+/// Everything of files that a process runs from can be read alone: its executable, and each file that it has mapped.
+fn assert_runs_from_a_read_only_place(pid: i64) {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let proc = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let maps = std::fs::read_to_string(proc.join("maps")).unwrap();
+    let mapped = std::fs::read_dir(proc.join("map_files")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = mapped.chain([proc.join("exe")]).collect();
+    assert!(files.len() > 1, "{maps}");
+    for file in files {
+        assert!(statvfs(&file).unwrap().flags().contains(FsFlags::ST_RDONLY), "{file:?}\n{maps}");
+        // To open it for writing fails with ETXTBSY already; without the mount that would end with the process.
+    }
+    assert_eq!(std::fs::read_to_string(proc.join("comm")).unwrap(), "orlop\n");
+    assert!(std::fs::read(proc.join("cmdline")).unwrap().windows(6).any(|word| word == b"orlop\0"));
+}
+
+#[test]
+fn the_runtime_and_its_clone_run_from_a_read_only_place_and_keep_their_name() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let id = bundle.id();
+    let file = bundle.temp().join("pid");
+    let mut run = bundle.spawn(&["run", "--pid-file", file.to_str().unwrap(), &id], "said");
+    common::actions::eventually("the pid is written", || file.exists().then_some(()));
+    bundle.wait_for(&id, "running");
+    assert_runs_from_a_read_only_place(run.id().into());
+    bundle.orlop(&["kill", &id, "KILL"]).ok();
+    run.wait().unwrap();
+    assert_runs_from_a_read_only_place(bundle.pid(&bundle.created()));
+}

@@ -33,6 +33,8 @@ const DOMAIN: [&str; 3] = ["memory", "io", "hugetlb"];
 ///
 /// `pids_limit` is `pids.limit` as config.json has it, since the typed resources cannot tell absent from 0.
 ///
+/// What is given back is a step that the caller adds beside those of init, behind what init waits for.
+///
 /// # Errors
 /// Values that cannot be, and limits for a container that gets no cgroup.
 pub fn plan_make(
@@ -41,7 +43,7 @@ pub fn plan_make(
     pids_limit: Option<i64>,
     annotations: Option<&HashMap<String, String>>,
     plan: &mut Plan,
-) -> Result<()> {
+) -> Result<Option<AttachDevices>> {
     let none = LinuxResources::default();
     let resources = resources.unwrap_or(&none);
     let Limits { settings, warnings } = if placement.unified {
@@ -55,7 +57,7 @@ pub fn plan_make(
     let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
     if !placement.is_some() {
         if settings.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let why = placement.refused.as_deref().unwrap_or("no cgroup is mounted");
         bail!("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {why}");
@@ -74,12 +76,13 @@ pub fn plan_make(
         }
     };
     if placement.unified {
+        let mut beside = None;
         for place in &placement.places {
-            make_v2(placement, place, settings.clone(), &rules, timing, plan);
+            beside = make_v2(placement, place, settings.clone(), &rules, timing, plan).or(beside);
         }
-        return Ok(());
+        return Ok(beside);
     }
-    make_v1(placement, resources, settings, &rules, timing, plan)
+    make_v1(placement, resources, settings, &rules, timing, plan).map(|()| None)
 }
 
 /// Whether the cgroup is made before the container's first process or, by systemd, around it.
@@ -125,7 +128,7 @@ fn make_v2(
     rules: &[devices::Rule],
     timing: Timing,
     plan: &mut Plan,
-) {
+) -> Option<AttachDevices> {
     let slot = plan.outside_slot();
     let dir = place.dir();
     let mut wanted: Vec<(&'static str, bool)> = Vec::new();
@@ -142,10 +145,12 @@ fn make_v2(
     }
     timing.add(plan, MakeV2 { place: place.clone(), slot, domain });
     timing.add(plan, Enable { place: place.clone(), slot, wanted });
+    let mut beside = None;
     if let Some(program) = devices::compile(rules) {
-        let attach = Attach { dir: dir.clone(), slot, program, exists: place.exists, rootless: placement.rootless };
+        let dir = dir.clone();
+        let attach = AttachDevices { dir, slot, program, exists: place.exists, rootless: placement.rootless };
         match timing {
-            Timing::Before => plan.alongside(attach),
+            Timing::Before => beside = Some(attach),
             Timing::After => plan.outside(attach),
         }
     }
@@ -158,6 +163,7 @@ fn make_v2(
     if !place.exists && timing == Timing::Before {
         plan.spawn.cgroup = Some(slot);
     }
+    beside
 }
 
 fn make_v1(
@@ -330,7 +336,8 @@ fn hand_down<'a>(dir: &Dir, names: &[(&'a str, bool)]) -> Vec<(&'a str, bool)> {
     names.iter().filter(|each| one(each).is_err()).copied().collect()
 }
 
-struct Attach {
+/// The attaching of the device program to a cgroup that init has been born in.
+pub struct AttachDevices {
     dir: String,
     slot: Slot,
     program: Program,
@@ -338,13 +345,13 @@ struct Attach {
     rootless: bool,
 }
 
-impl fmt::Display for Attach {
+impl fmt::Display for AttachDevices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "attaching the device program to cgroup {:?}", self.dir)
     }
 }
 
-impl Outside for Attach {
+impl Outside for AttachDevices {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
         with_dir(runtime, self.slot, &self.dir, |dir| tolerate(self.program.attach(dir, self.exists), self.rootless))
     }

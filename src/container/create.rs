@@ -238,7 +238,7 @@ pub fn plan_create(
     let terminal = process::plan_before(&asked, request.terminal.clone(), dev_console, plan)?;
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
+    let devices = cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
     rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
     let net_devices = plan_net_devices(spec, &namespaces, plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
@@ -261,6 +261,7 @@ pub fn plan_create(
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
     let origin = plan_network(&namespaces, user_namespace, &net_devices, &joins, plan);
     let enter_network = |plan: &mut Plan| origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
+    devices.into_iter().for_each(|attach| plan.alongside(attach));
     plan.alongside(RecordPid { record: record.clone(), dir: dir.to_owned() });
     namespaces::plan_join(&namespaces, joins, plan);
     process::plan_session(&asked, host, &mut proc, plan)?;
@@ -315,11 +316,14 @@ pub fn plan_create(
     if let Some(path) = &request.pid_file {
         plan.outside(WritePidFile(path.clone()));
     }
-    plan.outside(RecordCreated(dir.to_owned()));
 
     // inside: the wait, and the end.
-    if let Some(fifo) = fifo {
-        program::plan_wait(fifo, plan);
+    match fifo {
+        Some(fifo) => {
+            plan.outside(RecordCreated(dir.to_owned()));
+            program::plan_wait(fifo, plan);
+        }
+        None => plan.meet(),
     }
     if let Some(memory) = started {
         let list = hooks.start_container().as_deref().unwrap_or_default();
@@ -327,6 +331,10 @@ pub fn plan_create(
         hooks::plan_inside("startContainer", list, &memory, Some(&inherited), plan)?;
     }
     process::plan_execute(program, plan);
+    if request.start == Start::Now {
+        // By now init need not wait for it.
+        plan.outside(RecordCreated(dir.to_owned()));
+    }
     Ok(std::mem::take(plan))
 }
 

@@ -114,7 +114,9 @@ fn plan(
     plan.before(CheckVersion);
     let console = plan_console(config, request.terminal.as_ref(), plan)?;
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?;
+    cgroup::plan_make(&placement, resources, config.pids_limit, spec.annotations().as_ref(), plan)?
+        .into_iter()
+        .for_each(|attach| plan.alongside(attach));
     rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
     let master = plan.outside_slot();
     let planned = plan_restore(describe(asked, &record.borrow(), config, dir, host)?, master, plan)?;

@@ -1,5 +1,6 @@
 //! The inside walk: what the container's init does with the plan. Nothing here allocates or decides.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -7,7 +8,7 @@ use nix::errno::Errno;
 
 use super::fault::Injected;
 use super::frame::{Frame, SIZE};
-use super::{Fault, Plan, Slot, Slots, Step};
+use super::{Fault, Inside, Plan, Slot, Slots, Step};
 use crate::sys::mem::{Shared, monotonic_ns};
 use crate::sys::{channel, process};
 
@@ -74,12 +75,34 @@ fn wait_for_turn(channel: BorrowedFd<'_>) {
     }
 }
 
+/// The end of what the runtime does beside init, in the middle of a turn.
+pub(super) struct Meet;
+
+impl fmt::Display for Meet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("waiting for the steps beside these")
+    }
+}
+
+impl Inside for Meet {
+    fn run(&self, init: &mut Init<'_>) -> Result<(), Fault> {
+        wait_for_turn(init.channel);
+        Ok(())
+    }
+
+    fn meets(&self) -> bool {
+        true
+    }
+}
+
 /// Walks the list; never returns, as the last step executes the program.
-pub fn walk(plan: &Plan, init: &mut Init<'_>, trace: Option<&Shared>, injected: Option<Injected>) -> ! {
-    init.end = plan.steps.len() as u32;
+///
+/// `at_once`: the first turn begins without a word of the runtime's.
+pub fn walk(plan: &Plan, init: &mut Init<'_>, at_once: bool, trace: Option<&Shared>, injected: Option<Injected>) -> ! {
+    init.end = plan.inside_end() as u32;
     // Modes of device nodes and mount points are meant as they are written; the process gets its own mask later.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let mut mine = false;
+    let mut mine = at_once;
     for (index, step) in plan.steps.iter().enumerate() {
         match step {
             Step::Outside(_) => {

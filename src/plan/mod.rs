@@ -44,6 +44,11 @@ pub trait Inside: fmt::Display {
         errno_text(fault.errno)
     }
 
+    /// Whether the runtime tells init at this step that what goes on beside its turn so far is done.
+    fn meets(&self) -> bool {
+        false
+    }
+
     /// Whether the message stands alone, without what failed on the way up to it.
     fn speaks_alone(&self) -> bool {
         false
@@ -83,7 +88,8 @@ pub enum Step {
     Outside(Box<dyn Outside>),
     /// Done by the container's init.
     Inside(Box<dyn Inside>),
-    /// Done by the runtime while init does its steps of the same turn; the turn ends when both have.
+    /// Done by the runtime while init does its steps of the same turn; the turn ends when both have, and a step that
+    /// [meets](Inside::meets) begins what relies on it earlier than that.
     Alongside(Box<dyn Outside>),
 }
 
@@ -197,9 +203,19 @@ impl Plan {
         self.steps.push(Step::Inside(Box::new(step)));
     }
 
+    /// Adds a step in which init waits for all that goes on beside its turn. Most often it is done by then.
+    pub fn meet(&mut self) {
+        self.inside(init::Meet);
+    }
+
     /// Whether the clone is part of it: else there are steps of the runtime alone.
     fn clones(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Inside(_)))
+    }
+
+    /// How far init walks: what is behind is done when it has executed its program.
+    fn inside_end(&self) -> usize {
+        self.steps.iter().rposition(|step| matches!(step, Step::Inside(_))).map_or(0, |last| last + 1)
     }
 
     /// Gives the steps of the runtime away, for a step that does them at a moment that it is told of.

@@ -149,6 +149,12 @@ impl Plan {
         result
     }
 
+    /// Whether init need not be told to begin: its turn is the first, and it was born in the cgroup that it belongs in.
+    fn begins_at_once(&self, runtime: &Runtime) -> bool {
+        let first = self.steps.iter().find(|step| !matches!(step, Step::Alongside(_)));
+        matches!(first, Some(Step::Inside(_))) && (self.spawn.cgroup.is_none() || runtime.born_in_cgroup)
+    }
+
     /// The steps that the runtime does, before and after the clone.
     fn all_outside(&self) -> impl Iterator<Item = &dyn Outside> {
         let after = self.steps.iter().filter_map(|step| match step {
@@ -191,6 +197,14 @@ impl Plan {
     }
 }
 
+fn say_go(channel: BorrowedFd<'_>, step: usize) -> Result<()> {
+    match channel::send(channel, &Frame::Go(step as u32).encode()) {
+        // It has died; what it said last is still to be read.
+        Ok(()) | Err(Errno::EPIPE) => Ok(()),
+        Err(errno) => Err(errno).why(|| "telling the container's init to go on"),
+    }
+}
+
 /// The runtime on its way through a plan.
 struct Walk<'a> {
     plan: &'a Plan,
@@ -228,31 +242,32 @@ impl Walk<'_> {
         let plan = self.plan;
         let steps = || plan.steps.iter().enumerate().take(end).skip(at);
         let first_inside = steps().find(|(_, step)| matches!(step, Step::Inside(_))).map(|(index, _)| index);
-        if end == plan.steps.len() && ending == Ending::Waiting {
+        let last = end >= plan.inside_end();
+        if last && ending == Ending::Waiting {
             // Nobody listens to init's last turn, in which it waits for `start`.
             for (index, _) in steps().filter(|(_, step)| matches!(step, Step::Inside(_))) {
                 self.kill_here(plan.before.len() + index);
             }
         }
-        if let Some(first) = first_inside {
-            match channel::send(channel, &Frame::Go(first as u32).encode()) {
-                // It has died; what it said last is still to be read.
-                Ok(()) | Err(Errno::EPIPE) => {}
-                Err(errno) => return Err(errno).why(|| "telling the container's init to go on"),
-            }
+        if let Some(first) = first_inside.filter(|_| at > 0 || !plan.begins_at_once(self.runtime)) {
+            say_go(channel, first)?;
         }
         for (index, step) in steps() {
-            if let Step::Alongside(step) = step
-                && let Err(error) = self.act(step.as_ref(), plan.before.len() + index)
-            {
-                // Where init has failed meanwhile, that is the reason of this failure too.
-                let said_something = first_inside.is_some() && channel::is_ready(channel);
-                let fault = if said_something { self.wait_for(end, at, channel).err() } else { None };
-                return Err(fault.unwrap_or(error));
+            match step {
+                Step::Alongside(step) => {
+                    if let Err(error) = self.act(step.as_ref(), plan.before.len() + index) {
+                        // Where init has failed meanwhile, that is the reason of this failure too.
+                        let said_something = first_inside.is_some() && channel::is_ready(channel);
+                        let fault = if said_something { self.wait_for(end, at, channel).err() } else { None };
+                        return Err(fault.unwrap_or(error));
+                    }
+                }
+                Step::Inside(step) if step.meets() => say_go(channel, index)?,
+                Step::Inside(_) | Step::Outside(_) => {}
             }
         }
         match first_inside {
-            Some(_) if end == plan.steps.len() && ending == Ending::Waiting => Ok(()),
+            Some(_) if last && ending == Ending::Waiting => Ok(()),
             Some(first) => self.wait_for(end, first, channel),
             None => Ok(()),
         }
@@ -273,7 +288,7 @@ impl Walk<'_> {
                 return if about_to_exec { Ok(()) } else { Err(plan.died(begin, self.runtime)) };
             }
             match Frame::decode(bytes.get(..got).unwrap_or_default()) {
-                Some(Frame::Done(step, word)) if step as usize == end && end < plan.steps.len() => {
+                Some(Frame::Done(step, word)) if step as usize == end && end < plan.inside_end() => {
                     self.runtime.word = word;
                     return Ok(());
                 }
@@ -463,7 +478,7 @@ fn become_init(
         drop(slots.take(*slot));
     }
     let mut init = Init::new(slots, theirs.as_fd());
-    init::walk(plan, &mut init, trace, injected)
+    init::walk(plan, &mut init, plan.begins_at_once(runtime), trace, injected)
 }
 
 fn own_namespace(kind: i32) -> &'static std::ffi::CStr {

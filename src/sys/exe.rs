@@ -1,26 +1,28 @@
 //! The runtime's own binary, out of the container's reach (CVE-2019-5736).
 //!
 //! A process of the container can open /proc/PID/exe of a runtime process that it sees, or make
-//! itself one with `#!/proc/self/exe`, and later write to the file. So the runtime executes
-//! itself again from a detached, read-only clone of the mount that the binary is on; where that
-//! is not possible (no privilege, a kernel before 5.12), from a sealed copy in memory.
+//! itself one with `#!/proc/self/exe`, and later write to the file. So the runtime moves onto a
+//! detached, read-only clone of the mount that the binary is on: it maps its own segments from
+//! there in place of the old ones, and names the clone as its executable. Where only the last is
+//! refused, it executes itself again from the clone; where there can be no clone (no privilege, a
+//! kernel before 5.12), from a sealed copy in memory.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int, c_void};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::Result;
 use super::mount::{MountAttr, mount_setattr, open_tree};
 use super::process::Strings;
+use super::{Errno, Result, check};
 use crate::error::{self, Why};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Executes this program again from a read-only place, unless it already runs from one.
+/// Takes the binary out of the container's reach, unless this program already runs from a read-only place.
 ///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
@@ -30,7 +32,8 @@ pub fn protect() -> error::Result<()> {
         return Ok(());
     }
     let copy = match read_only_clone() {
-        Ok(fd) => fd,
+        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(()),
+        Ok(tree) => tree,
         Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
     };
     let argv = std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
@@ -59,6 +62,191 @@ fn read_only_clone() -> Result<OwnedFd> {
     let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), read_only, 0, None)?;
     Ok(tree)
+}
+
+/// Makes the file that `tree` is the mount of this process's executable, without an execve.
+///
+/// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
+/// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
+fn become_file(tree: BorrowedFd<'_>) -> Result<()> {
+    let path = CString::new(format!("/proc/self/fd/{}", tree.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+    let file = super::fd::open(&path, libc::O_RDONLY, 0)?;
+    let image = Image::own().ok_or(Errno::ENOEXEC)?;
+    for segment in image.segments() {
+        segment.move_to(file.as_fd())?;
+    }
+    image.protect_relocated()?;
+    name_executable(file.as_fd())
+}
+
+/// The program headers of this program, and how far from their addresses it was loaded.
+struct Image {
+    headers: &'static [libc::Elf64_Phdr],
+    bias: usize,
+    /// The size of a page, in bytes.
+    page: usize,
+}
+
+/// A loadable segment in memory, in whole pages.
+#[derive(Debug, PartialEq, Eq)]
+struct Segment {
+    start: usize,
+    /// As far as it comes from the file; what is behind is memory of no file already.
+    len: usize,
+    offset: i64,
+    prot: c_int,
+}
+
+impl Image {
+    fn own() -> Option<Image> {
+        extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
+            let found: *mut Option<Image> = found.cast();
+            // SAFETY: the C library passes a structure that it has filled.
+            let info = unsafe { &*info };
+            // SAFETY: headers of the program itself are mapped as long as it runs, and there are that many.
+            let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+            // SAFETY: this is the pointer that was passed below, to a value that outlives the call.
+            unsafe { *found = Some(Image { headers, bias: info.dlpi_addr as usize, page: page_size() }) };
+            1 // The program itself comes first; libraries do not matter.
+        }
+        let mut found: Option<Image> = None;
+        // SAFETY: the callback takes the pointer for what it is.
+        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
+        found
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment> {
+        self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_filesz > 0).map(|header| {
+            let begin = self.bias + header.p_vaddr as usize;
+            let start = self.page_down(begin);
+            let flag = |flag, prot| if header.p_flags & flag != 0 { prot } else { 0 };
+            Segment {
+                start,
+                len: self.page_down(begin + header.p_filesz as usize + self.page - 1) - start,
+                offset: self.page_down(header.p_offset as usize) as i64,
+                prot: flag(libc::PF_R, libc::PROT_READ)
+                    | flag(libc::PF_W, libc::PROT_WRITE)
+                    | flag(libc::PF_X, libc::PROT_EXEC),
+            }
+        })
+    }
+
+    /// Makes what the linker has marked as constant after relocation read-only again, as it was at the start.
+    fn protect_relocated(&self) -> Result<()> {
+        for header in self.headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
+            let begin = self.bias + header.p_vaddr as usize;
+            let (start, end) = (self.page_down(begin), self.page_down(begin + header.p_memsz as usize));
+            if end > start {
+                // SAFETY: by the linker's word nothing in these pages is written after the start.
+                check(unsafe { libc::mprotect(start as *mut c_void, end - start, libc::PROT_READ) }.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn page_down(&self, address: usize) -> usize {
+        address & !(self.page - 1)
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: it reads what the kernel has given this process at its start.
+    unsafe { libc::getauxval(libc::AT_PAGESZ) as usize }
+}
+
+impl Segment {
+    fn move_to(&self, file: BorrowedFd<'_>) -> Result<()> {
+        if self.prot & libc::PROT_WRITE == 0 { self.map(file) } else { self.detach() }
+    }
+
+    /// Maps the same part of the same file in the same place.
+    fn map(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        // SAFETY: the bytes that are there afterwards are those that are there now.
+        let at =
+            unsafe { libc::mmap(self.start as *mut c_void, self.len, self.prot, flags, file.as_raw_fd(), self.offset) };
+        if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+    }
+
+    /// Replaces it by a copy in memory of no file.
+    fn detach(&self) -> Result<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other memory.
+        let copy = unsafe { libc::mmap(std::ptr::null_mut(), self.len, self.prot, flags, -1, 0) };
+        if copy == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // SAFETY: both are mapped with that length, and do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(self.start as *const u8, copy.cast(), self.len) };
+        let place = self.start as *mut c_void;
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: there is one thread, and it has written to no static memory since the copy was made.
+        let moved = unsafe { libc::mremap(copy, self.len, self.len, flags, place) };
+        if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+    }
+}
+
+/// prctl(2): what /proc/self/exe is. `PR_SET_MM_EXE_FILE` takes CAP_SYS_RESOURCE; `PR_SET_MM_MAP`
+/// takes CAP_CHECKPOINT_RESTORE (Linux 5.9) or CAP_SYS_ADMIN, and the rest of what the kernel notes of a program.
+fn name_executable(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    let set =
+        unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_EXE_FILE, file.as_raw_fd() as usize, 0usize, 0usize) };
+    match check(set.into()) {
+        Err(Errno::EPERM) => {}
+        other => return other.map(drop),
+    }
+    let map = Map::own(file).ok_or(Errno::EINVAL)?;
+    // SAFETY: the kernel reads a structure of the size passed.
+    let set = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0usize) };
+    check(set.into()).map(drop)
+}
+
+/// `struct prctl_mm_map` of linux/prctl.h.
+#[repr(C)]
+struct Map {
+    start_code: u64,
+    end_code: u64,
+    start_data: u64,
+    end_data: u64,
+    start_brk: u64,
+    brk: u64,
+    start_stack: u64,
+    arg_start: u64,
+    arg_end: u64,
+    env_start: u64,
+    env_end: u64,
+    auxv: u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+impl Map {
+    /// What the kernel says that it is now (proc_pid_stat(5)), with another executable.
+    fn own(file: BorrowedFd<'_>) -> Option<Map> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The second field is the name in parentheses, which may contain anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        // SAFETY: an address that cannot be is answered with the end of the heap as it is.
+        let brk = unsafe { libc::syscall(libc::SYS_brk, 0usize) } as u64;
+        Some(Map {
+            start_code: field(26)?,
+            end_code: field(27)?,
+            start_data: field(45)?,
+            end_data: field(46)?,
+            start_brk: field(47)?,
+            brk,
+            start_stack: field(28)?,
+            arg_start: field(48)?,
+            arg_end: field(49)?,
+            env_start: field(50)?,
+            env_end: field(51)?,
+            auxv: 0,
+            auxv_size: 0,
+            exe_fd: file.as_raw_fd() as u32,
+        })
+    }
 }
 
 fn sealed_copy(exe: OwnedFd) -> std::io::Result<OwnedFd> {
