@@ -17,6 +17,7 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -196,10 +197,13 @@ impl Command {
 pub fn main() -> ExitCode {
     crate::sys::process::default_sigchld();
     let args = restore::spelled_out(std::env::args_os().collect());
-    if let Err(error) = quick::protect(&args) {
-        eprintln!("orlop: {}", one_line(&error));
-        return ExitCode::FAILURE;
-    }
+    let binary = match quick::protect(&args) {
+        Ok(binary) => binary,
+        Err(error) => {
+            eprintln!("orlop: {}", one_line(&error));
+            return ExitCode::FAILURE;
+        }
+    };
     let parsed = match quick::parse(&args) {
         Some(cli) => Ok(cli),
         None => whole(&args),
@@ -228,7 +232,7 @@ pub fn main() -> ExitCode {
     let (prefix, failure) = (command.prefix(), command.failure());
     let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
     let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
-    match run(cli.global, command, log) {
+    match run(cli.global, command, log, binary) {
         Ok(code) => ExitCode::from(code as u8),
         Err((error, log)) => {
             report(&error, prefix, &log);
@@ -275,7 +279,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
 
 type Failure = (anyhow::Error, Log);
 
-fn run(global: Global, mut command: Command, log: Log) -> std::result::Result<i32, Failure> {
+fn run(global: Global, mut command: Command, log: Log, binary: Option<OwnedFd>) -> std::result::Result<i32, Failure> {
     if let Command::Exec(args) = &mut command
         && let Err(error) = args.read_process_file()
     {
@@ -283,7 +287,7 @@ fn run(global: Global, mut command: Command, log: Log) -> std::result::Result<i3
     }
     if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
-        crate::sys::fd::close_from(3 + command.preserved_fds());
+        crate::sys::fd::close_from(3 + command.preserved_fds(), binary.as_ref().map(AsFd::as_fd));
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));
@@ -294,6 +298,7 @@ fn run(global: Global, mut command: Command, log: Log) -> std::result::Result<i3
         return Err((error, log));
     }
     let mut context = context(&global, log)?;
+    context.binary = binary;
     let result = dispatch(&mut context, command);
     let result = match (result, context.trace.write()) {
         (Err(error), _) | (Ok(_), Err(error)) => Err(error),
@@ -325,7 +330,7 @@ fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
         Ok(root) => root,
         Err(error) => return Err((error, log)),
     };
-    Ok(Context { host, store: Store::new(root), log, trace })
+    Ok(Context { host, store: Store::new(root), log, trace, binary: None })
 }
 
 fn root(global: &Global, host: &Host) -> Result<PathBuf> {

@@ -5,6 +5,7 @@
 //! flags behind the command) goes the whole way, which words the answer.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 
 use clap::Parser;
 
@@ -31,18 +32,18 @@ struct One<A: clap::Args> {
     args: A,
 }
 
-/// Executes the runtime again from a read-only place if the command enters a container.
+/// Takes the runtime's binary out of the container's reach if the command enters one; gives back what is to be closed later.
 ///
-/// Done before anything else, as what was done before is lost. A word that only looks like one of
-/// these commands costs a needless execve, nothing more.
+/// Done before anything else, as what was done before may be lost. A word that only looks like one of
+/// these commands costs some needless system calls, nothing more.
 ///
 /// # Errors
 /// When the binary can neither be mounted read-only nor copied.
-pub fn protect(args: &[OsString]) -> Result<()> {
+pub fn protect(args: &[OsString]) -> Result<Option<OwnedFd>> {
     if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
-        crate::sys::exe::protect()?;
+        return crate::sys::exe::protect();
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The command line, if it is a plain one.

@@ -27,6 +27,7 @@ use crate::plan::{Plan, Runtime, Slot};
 use crate::process::{console, fds, program};
 use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
 use crate::spec::{self, Config};
+use crate::sys::fd;
 use crate::sys::process::CpuMask;
 use crate::{hooks, network, rdt, rootfs, seccomp, sysctl};
 
@@ -99,7 +100,7 @@ pub struct Created {
 /// # Errors
 /// Whatever fails; nothing is left behind then.
 pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
-    let Context { host, store, log, trace } = context;
+    let Context { host, store, log, trace, binary } = context;
     store.check_free(&request.id)?;
     let mut config = trace.span("reading config.json", || Config::open(&request.bundle))?;
     add_env(&mut config, &request.extra_env);
@@ -132,6 +133,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     };
     let mut runtime = Runtime::default();
     runtime.lock = Some(seat.lock());
+    runtime.binary = binary.take();
     let ending = if request.start == Start::Now { Ending::Executed } else { Ending::Waiting };
     let result = plan.execute(&mut runtime, ending, trace);
     runtime.lock = None;
@@ -178,8 +180,8 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
     let root =
         spec.root().as_ref().map(|root| root.path().clone()).ok_or_else(|| anyhow!("config.json: root is missing"))?;
     let rootfs = bundle.join(&root);
-    let rootfs = rootfs.canonicalize().why(|| format!("config.json: root.path {root:?}"))?;
-    if !rootfs.is_dir() {
+    let (rootfs, kind) = fd::real_path(&rootfs).why(|| format!("config.json: root.path {root:?}"))?;
+    if !kind.is_dir() {
         bail!("config.json: root.path {root:?}: not a directory");
     }
     let namespaces = Namespaces::of(spec)?;

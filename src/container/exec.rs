@@ -87,7 +87,7 @@ pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<(Reco
 /// # Errors
 /// Whatever fails; no process is left then.
 pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &Request) -> Result<Executed> {
-    let Context { host, log, trace, .. } = context;
+    let Context { host, log, trace, binary, .. } = context;
     let plan = trace.span("planning", || plan_exec(record, config, request, host))?;
     for warning in request.process.warnings.iter().chain(&plan.warnings) {
         log.warn(warning);
@@ -95,6 +95,7 @@ pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &R
     log.debug_lines(|| plan.to_string());
     plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let mut runtime = Runtime::default();
+    runtime.binary = binary.take();
     plan.execute(&mut runtime, Ending::Executed, trace)?;
     let child = runtime.take_child().ok_or_else(|| anyhow!("the process has not been made"))?;
     Ok(Executed { child, terminal: runtime.terminal.take() })

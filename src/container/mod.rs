@@ -24,6 +24,8 @@ pub mod steps;
 pub mod store;
 pub mod update;
 
+use std::os::fd::OwnedFd;
+
 use crate::host::Host;
 use crate::log::Log;
 use crate::plan::trace::Trace;
@@ -38,4 +40,6 @@ pub struct Context {
     pub log: Log,
     /// Where timings go.
     pub trace: Trace,
+    /// The mount that the runtime's binary runs from, where it was made for that; a walk closes it when it has time.
+    pub binary: Option<OwnedFd>,
 }

@@ -57,7 +57,7 @@ pub fn restore(context: &mut Context, request: &Request, asked: Restore, manner:
 
 /// Makes the container, as `create` does.
 fn make(context: &mut Context, request: &Request, asked: Restore) -> Result<(Record, Config, Runtime)> {
-    let Context { host, store, log, trace } = context;
+    let Context { host, store, log, trace, .. } = context;
     store.check_free(&request.id)?;
     let mut config = trace.span("reading config.json", || Config::open(&request.bundle))?;
     let dir = store.dir(&request.id);

@@ -30,6 +30,7 @@ pub struct Manner {
 pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i32> {
     if manner.detach {
         let mut created = create(context, request)?;
+        drop(created.runtime.binary.take());
         let result = started(context, &created).and_then(|()| {
             let child = created.runtime.take_child();
             created.notify.as_mut().zip(child).map_or(Ok(()), |(notify, child)| notify.wait_for(&child))
@@ -47,6 +48,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     request.terminal.get_or_insert(Target::Foreground);
     let mut created = create(context, &request)?;
     let child = created.runtime.take_child().ok_or_else(|| anyhow!("the container has no process"))?;
+    drop(created.runtime.binary.take());
     let result = started(context, &created).and_then(|()| {
         context.trace.span("waiting for the container", || {
             foreground::wait(&child, &signals, created.runtime.terminal.take(), created.notify.take())

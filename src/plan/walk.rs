@@ -49,6 +49,9 @@ pub struct Runtime {
     /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
     /// the lock would outlive a runtime that is killed.
     pub lock: Option<Rc<Flock<File>>>,
+    /// What takes the kernel long to close: while init has its turn, or while its program runs where somebody waits for
+    /// that. Init gives its share of it up at once.
+    pub binary: Option<OwnedFd>,
 }
 
 impl Runtime {
@@ -266,6 +269,9 @@ impl Walk<'_> {
                 Step::Inside(_) | Step::Outside(_) => {}
             }
         }
+        if ending == Ending::Waiting {
+            drop(self.runtime.binary.take());
+        }
         match first_inside {
             Some(_) if last && ending == Ending::Waiting => Ok(()),
             Some(first) => self.wait_for(end, first, channel),
@@ -470,7 +476,8 @@ fn become_init(
     let Some(theirs) = theirs else { process::exit(1) };
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
     let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
-    if fd::close_early(ours.as_fd()).is_err() || lock.is_some_and(|lock| fd::close_early(lock).is_err()) {
+    let shared = [Some(ours.as_fd()), lock, runtime.binary.as_ref().map(AsFd::as_fd)];
+    if shared.into_iter().flatten().any(|shared| fd::close_early(shared).is_err()) {
         process::exit(1);
     }
     let mut slots = std::mem::take(&mut runtime.slots);

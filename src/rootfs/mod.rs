@@ -2,6 +2,8 @@
 //!
 //! Every path inside is a [`dest::Dest`], resolved once by the kernel below the root's descriptor.
 
+use std::path::Path;
+
 use oci_spec::runtime::{Mount, Spec};
 
 use crate::error::Result;
@@ -90,10 +92,17 @@ impl<'a> Rootfs<'a> {
         let mut maps = idmap::Namespaces::default();
         self.plan_root(plan)?;
         let mut network = Some(network);
-        for entry in &self.entries {
+        let mut devices_missing = !self.dev_is_bound();
+        for (index, entry) in self.entries.iter().enumerate() {
             if entry.looks_at_network()
                 && let Some(enter) = network.take()
             {
+                // What may take its time meanwhile, if no mount that follows can have to do with it.
+                let below_sys = |later: &mount::Entry| Path::new(later.dest.as_str()).starts_with("/sys");
+                if devices_missing && self.entries.iter().skip(index).all(below_sys) {
+                    self.plan_devices(plan)?;
+                    devices_missing = false;
+                }
                 enter(plan);
             }
             if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
@@ -103,16 +112,20 @@ impl<'a> Rootfs<'a> {
                 self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }
         }
-        if !self.dev_is_bound() {
-            let linux = self.spec.linux().as_ref();
-            let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-            let covered: Vec<&str> = self.entries.iter().map(|entry| entry.dest.as_str()).collect();
-            devices::plan(devices, &covered, self.input.devices, setting.rootfs, plan)?;
+        if devices_missing {
+            self.plan_devices(plan)?;
         }
         if let Some(enter) = network {
             enter(plan);
         }
         Ok(())
+    }
+
+    fn plan_devices(&self, plan: &mut Plan) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        let covered: Vec<&str> = self.entries.iter().map(|entry| entry.dest.as_str()).collect();
+        devices::plan(devices, &covered, self.input.devices, self.input.setting.rootfs, plan)
     }
 
     /// Where the host's whole /dev is bound, its nodes are the host's business.

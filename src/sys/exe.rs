@@ -20,19 +20,26 @@ use super::process::Strings;
 use super::{Errno, Result, check};
 use crate::error::{self, Why};
 
+/// Numbers from here on are not those of `--preserve-fds`.
+const HIGH: i32 = 512;
+
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
 /// Takes the binary out of the container's reach, unless this program already runs from a read-only place.
 ///
+/// What it gives back is the mount that it has moved to, to be closed at a moment when nobody waits for this process:
+/// the kernel takes the mount away then, and waits for the readers of its mount tables.
+///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
-pub fn protect() -> error::Result<()> {
+pub fn protect() -> error::Result<Option<OwnedFd>> {
     let exe = super::fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
     if is_protected(exe.as_fd()) {
-        return Ok(());
+        return Ok(None);
     }
     let copy = match read_only_clone() {
-        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(()),
+        // Low numbers are those of descriptors that the caller may want to pass on.
+        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(super::fd::duplicate_from(tree.as_fd(), HIGH).ok()),
         Ok(tree) => tree,
         Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
     };

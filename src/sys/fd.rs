@@ -1,7 +1,10 @@
 //! Descriptors: bulk close-on-exec, duplicates at fixed numbers, and small writes that do not allocate.
 
 use std::ffi::CStr;
+use std::fs::{File, FileType};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use super::{Errno, Result, check};
 
@@ -24,14 +27,27 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     }
 }
 
-/// Closes every descriptor from `first` on, at a moment when this program has opened none itself.
-pub fn close_from(first: u32) {
+/// Closes every descriptor from `first` on but `kept`, at a moment when this program has opened no other itself.
+pub fn close_from(first: u32, kept: Option<BorrowedFd<'_>>) {
     // SAFETY: takes numbers; the caller knows that no owner of these descriptors exists in this process.
-    let ret = check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) });
-    if ret.is_err() {
+    let close = |from: u32, to: u32| check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) });
+    let closed = match kept.map(|kept| kept.as_raw_fd() as u32).filter(|kept| *kept >= first) {
+        Some(kept) if kept == first => close(kept + 1, u32::MAX),
+        Some(kept) => close(first, kept - 1).and_then(|_| close(kept + 1, u32::MAX)),
+        None => close(first, u32::MAX),
+    };
+    if closed.is_err() {
         // Linux before 5.9: they go at the next execve.
         let _ = cloexec_from(first);
     }
+}
+
+/// Another descriptor of the same file, with a number from `least` on.
+pub fn duplicate_from(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes a number.
+    let new = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
+    // SAFETY: the kernel has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
 /// Whether the number is an open descriptor.
@@ -88,6 +104,13 @@ pub fn openat(dir: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, mode: libc::
 /// open(2) with O_CLOEXEC added.
 pub fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<OwnedFd> {
     openat(cwd(), path, flags, mode)
+}
+
+/// A path without links, and what it leads to: as realpath(3), with one question instead of one for each part.
+pub fn real_path(path: &Path) -> std::io::Result<(PathBuf, FileType)> {
+    let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok((real, file.metadata()?.file_type()))
 }
 
 /// AT_FDCWD as a descriptor to pass to the *at calls.
