@@ -180,6 +180,44 @@ fn propagation_of_a_mount_is_as_its_option_says() {
     }
 }
 
+/// What is mounted below a directory that the host shares, after a container has mounted something there.
+fn reaches_the_host(root: Option<&str>, options: &[&str]) -> String {
+    let mut bundle = Bundle::new("mount -t tmpfs tmpfs /mnt/late");
+    bundle.capabilities(&["CAP_SYS_ADMIN"]);
+    let dir = bundle.temp().join("shared");
+    std::fs::create_dir_all(dir.join("late")).unwrap();
+    bundle.mount("/mnt", "bind", dir.to_str().unwrap(), options);
+    if let Some(word) = root {
+        bundle.config["linux"]["rootfsPropagation"] = json!(word);
+    }
+    let id = bundle.id();
+    let run = bundle.command(&["run", &id]);
+    let script = "mount --bind \"$0\" \"$0\" && mount --make-shared \"$0\" && before=$(cut -d ' ' -f 1-6 /proc/self/mountinfo) &&
+        \"$@\" && cut -d ' ' -f 1-6 /proc/self/mountinfo | grep -vxF \"$before\" | cut -d ' ' -f 5 || true";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&dir).arg(run.get_program());
+    unshare.args(run.get_args()).current_dir(bundle.path()).stdin(std::process::Stdio::null());
+    let said = bundle.finish(unshare).ok();
+    said.replace(dir.to_str().unwrap(), "$SHARED")
+}
+
+#[test]
+fn mounts_of_the_container_reach_the_host_through_a_shared_bind_alone() {
+    need_root!();
+    let there = "$SHARED/late\n";
+    for (root, options, expected) in [
+        (Some("rshared"), &["rbind", "rshared"][..], there),
+        (Some("shared"), &["bind", "shared", "ro"], there),
+        (Some("rshared"), &["rbind"], there),
+        (Some("rshared"), &["rbind", "rslave"], ""),
+        (Some("rshared"), &["rbind", "rprivate"], ""),
+        (None, &["rbind", "rshared"], ""),
+        (Some("rslave"), &["rbind"], ""),
+    ] {
+        assert_eq!(reaches_the_host(root, options), expected, "{root:?} {options:?}");
+    }
+}
+
 #[test]
 fn propagation_of_the_root_is_as_the_configuration_says() {
     need_root!();
@@ -193,6 +231,27 @@ fn propagation_of_the_root_is_as_the_configuration_says() {
     let mut bundle = Bundle::new("true");
     bundle.config["linux"]["rootfsPropagation"] = json!("sideways");
     assert!(bundle.run().fails().contains("linux.rootfsPropagation"));
+}
+
+#[test]
+fn the_root_follows_the_host_only_where_the_configuration_says_slave() {
+    need_root!();
+    for (word, expected) in
+        [(None, ""), (Some("rslave"), "master:"), (Some("slave"), "master:"), (Some("rshared"), "shared:")]
+    {
+        let mut bundle = Bundle::new("cut -d ' ' -f 5- /proc/self/mountinfo | sed -n 's/ - .*//; s|^/ [^ ]* *||p'");
+        if let Some(word) = word {
+            bundle.config["linux"]["rootfsPropagation"] = json!(word);
+        }
+        let run = bundle.command(&["run", &bundle.id()]);
+        let script = "mount --bind \"$0\" \"$0\" && mount --make-shared \"$0\" && cd \"$0/..\" && exec \"$@\"";
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(bundle.rootfs());
+        unshare.arg(run.get_program()).args(run.get_args()).current_dir(bundle.path());
+        let said = bundle.finish(unshare).ok();
+        let tags: String = said.trim().chars().filter(|c| !c.is_ascii_digit()).collect();
+        assert_eq!(tags, expected, "{word:?}");
+    }
 }
 
 #[test]

@@ -506,6 +506,8 @@ fn input(
             rootfs: root,
             sources: sources(namespaces, host),
             user_namespace,
+            // The kernel shares no mounts with a user namespace, and a mount namespace that is joined has its own.
+            shares: namespaces.is_new(Kind::Mount) && !user_namespace,
             bundle: record.bundle.clone(),
             label,
         },
