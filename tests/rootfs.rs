@@ -472,6 +472,59 @@ fn the_cgroup_mount_shows_the_containers_own_cgroups_read_only() {
     assert_eq!(done.stderr.matches("Read-only file system").count(), 2, "{done:?}");
 }
 
+/// Runs a container where v2 is mounted at /sys/fs/cgroup, and then the command line `after`.
+fn run_on_v2(bundle: &Bundle, after: &str) -> common::Done {
+    let run = bundle.command(&["run", &bundle.id()]);
+    // With the options that it has, as those of the last mount are the file system's.
+    let script = format!(
+        "options=$(awk '/ - cgroup2 / {{ print $NF; exit }}' /proc/self/mountinfo)
+        grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts ||
+            {{ umount -R /sys/fs/cgroup; mount -t cgroup2 -o \"${{options:-rw}}\" none /sys/fs/cgroup; }}
+        \"$@\" && {after}"
+    );
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", &script, "sh"]).arg(run.get_program()).args(run.get_args());
+    unshare.current_dir(bundle.path());
+    bundle.finish(unshare)
+}
+
+fn with_cgroup_options(bundle: &mut Bundle, options: &[&str]) {
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        if mount["destination"] == "/sys/fs/cgroup" {
+            mount["options"] = json!(options);
+        }
+    }
+}
+
+#[test]
+fn without_a_cgroup_namespace_the_hosts_v2_mount_is_shown_and_keeps_its_options() {
+    need_root!();
+    const SHOW: &str = "awk '$5 == \"/sys/fs/cgroup\" { print $4, $6, $NF }' /proc/self/mountinfo";
+    let mut bundle = Bundle::new(SHOW);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
+    with_cgroup_options(&mut bundle, &["nosuid", "noexec", "nodev", "ro", "favordynmods", "rslave"]);
+    let said = run_on_v2(&bundle, &format!("echo \"$options\" && {SHOW}")).ok();
+    let lines: Vec<Vec<_>> = said.lines().map(|line| line.split(' ').collect()).collect();
+    let [shown, before, after] = &lines[..] else { panic!("{said}") };
+    assert_eq!((shown[0], shown[2], after[2]), (after[0], before[0], before[0]), "{said}");
+    assert!(["ro", "nosuid", "noexec", "nodev"].iter().all(|flag| shown[1].split(',').any(|f| f == *flag)), "{said}");
+}
+
+#[test]
+fn options_of_a_v2_mount_in_a_cgroup_namespace_reach_the_file_system() {
+    need_root!();
+    let mut bundle = Bundle::new("true");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    namespaces.push(json!({"type": "cgroup"}));
+    with_cgroup_options(&mut bundle, &["nosuid", "nsdelegate", "memory_recursiveprot"]);
+    run_on_v2(&bundle, "true").ok();
+    with_cgroup_options(&mut bundle, &["nosuid", "no_such_word"]);
+    let said = run_on_v2(&bundle, "true").fails();
+    let named = said.contains("error mounting \"cgroup\" to rootfs at \"/sys/fs/cgroup\"");
+    assert!(named && said.contains("invalid argument"), "{said}");
+}
+
 #[test]
 fn sysctl_sets_the_containers_parameters_and_not_the_hosts() {
     need_root!();

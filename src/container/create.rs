@@ -524,8 +524,9 @@ pub(super) fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_moun
     let mut found = cgroup_mounts::Hierarchies::default();
     match setup {
         Setup::Unified { mount, .. } => {
-            let path = record.paths.get("").unwrap_or(mount);
-            found.unified = CString::new(path.as_str()).ok();
+            let path = CString::new(record.paths.get("").unwrap_or(mount).as_str());
+            let both = CString::new(mount.as_str()).ok().zip(path.ok());
+            found.unified = both.map(|(mount, path)| cgroup_mounts::Unified { mount, path });
         }
         Setup::Legacy { hierarchies, .. } => {
             for hierarchy in hierarchies {

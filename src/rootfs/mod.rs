@@ -100,7 +100,7 @@ impl<'a> Rootfs<'a> {
             }
             if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
-                cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
+                cgroup::plan(entry, hierarchies, own, setting, plan)?;
             } else {
                 self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }

@@ -287,7 +287,7 @@ fn bind(
 }
 
 /// What is set on a mount once it is there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct After {
     recursive: (u64, u64),
     propagation: Vec<u64>,
@@ -298,7 +298,7 @@ impl After {
         After { recursive: options.recursive, propagation: options.propagation.clone() }
     }
 
-    fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         self.recursive == (0, 0) && self.propagation.is_empty()
     }
 
