@@ -285,6 +285,7 @@ it_mounts_for_the_host_where_that_is_asked_for() {
     mount --bind "$WORK/share/both" "$WORK/share/both"
     mount --make-shared "$WORK/share/both"
     local privileged='"linux": {"security_context": {"privileged": true}}' options
+    # A new mount of cgroup2 in such a pod would change those of the host, as with runc.
     options=$(awk '/ - cgroup2 / { print $NF; exit }' /proc/self/mountinfo)
     pod shares '' ', "privileged": true'
     container one 'exec sleep 1000' ", $privileged, \"mounts\": [{\"container_path\": \"/both\", \"host_path\": \"$WORK/share/both\", \"propagation\": \"PROPAGATION_BIDIRECTIONAL\"}]"
