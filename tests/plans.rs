@@ -486,11 +486,22 @@ fn cases_of_pods() -> Vec<Case> {
         case("podman-pod-member", V2, written_by("podman-pod-member")),
         case("podman-rootless", Podman, written_by("podman-rootless")),
         case("crio-sandbox", Systemd, written_by("crio-sandbox")),
-        case("crio-container", Systemd, written_by("crio-container")),
+        case("crio-sandbox-user-namespace", Systemd, written_by("crio-sandbox-userns")),
+        case("crio-propagation", Systemd, written_by("crio-propagation")),
+        case("crio-bidirectional", Systemd, written_by("crio-bidirectional")),
+        case("crio-confined", Systemd, written_by("crio-confined")),
+        case("crio-resources", Systemd, written_by("crio-resources")),
+        case("crio-user-namespace", Systemd, written_by("crio-userns")),
+        case("crio-shared-user-namespace", Systemd, written_by("crio-shared-userns")),
         case("containerd-cri-sandbox", Systemd, written_by("containerd-cri-sandbox")),
+        case("containerd-cri-sandbox-v1", V1, written_by("containerd-cri-1.6-sandbox")),
+        case("containerd-cri-sandbox-privileged", Systemd, written_by("containerd-cri-sandbox-privileged")),
         case("containerd-cri-sandbox-user-namespace", Systemd, written_by("containerd-cri-sandbox-userns")),
         case("containerd-cri-propagation", Systemd, written_by("containerd-cri-propagation")),
         case("containerd-cri-bidirectional", Systemd, written_by("containerd-cri-bidirectional")),
+        case("containerd-cri-confined", Systemd, written_by("containerd-cri-confined")),
+        case("containerd-cri-resources", Systemd, written_by("containerd-cri-resources")),
+        case("containerd-cri-resources-v1", V1, written_by("containerd-cri-1.6-resources")),
         case("containerd-cri-user-namespace", Systemd, written_by("containerd-cri-userns")),
     ]
 }
@@ -571,6 +582,8 @@ fn exec_cases() -> Vec<ExecCase> {
         exec("exec-docker", On::V2, usual, caller("docker-exec")),
         exec("exec-podman", On::V2, usual, caller("podman-exec")),
         exec("exec-containerd", On::V2, usual, caller("containerd-ctr-exec")),
+        exec("exec-containerd-cri", On::Systemd, usual, caller("containerd-cri-exec")),
+        exec("exec-crio", On::Systemd, usual, caller("crio-exec")),
         ExecCase {
             change: |request| {
                 request.terminal = Some(Target::Socket("/run/caller/pty.sock".into()));

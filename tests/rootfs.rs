@@ -180,6 +180,44 @@ fn propagation_of_a_mount_is_as_its_option_says() {
     }
 }
 
+/// What is mounted below a directory that the host shares, after a container has mounted something there.
+fn reaches_the_host(root: Option<&str>, options: &[&str]) -> String {
+    let mut bundle = Bundle::new("mount -t tmpfs tmpfs /mnt/late");
+    bundle.capabilities(&["CAP_SYS_ADMIN"]);
+    let dir = bundle.temp().join("shared");
+    std::fs::create_dir_all(dir.join("late")).unwrap();
+    bundle.mount("/mnt", "bind", dir.to_str().unwrap(), options);
+    if let Some(word) = root {
+        bundle.config["linux"]["rootfsPropagation"] = json!(word);
+    }
+    let id = bundle.id();
+    let run = bundle.command(&["run", &id]);
+    let script = "mount --bind \"$0\" \"$0\" && mount --make-shared \"$0\" && before=$(cut -d ' ' -f 1-6 /proc/self/mountinfo) &&
+        \"$@\" && cut -d ' ' -f 1-6 /proc/self/mountinfo | grep -vxF \"$before\" | cut -d ' ' -f 5 || true";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&dir).arg(run.get_program());
+    unshare.args(run.get_args()).current_dir(bundle.path()).stdin(std::process::Stdio::null());
+    let said = bundle.finish(unshare).ok();
+    said.replace(dir.to_str().unwrap(), "$SHARED")
+}
+
+#[test]
+fn mounts_of_the_container_reach_the_host_through_a_shared_bind_alone() {
+    need_root!();
+    let there = "$SHARED/late\n";
+    for (root, options, expected) in [
+        (Some("rshared"), &["rbind", "rshared"][..], there),
+        (Some("shared"), &["bind", "shared", "ro"], there),
+        (Some("rshared"), &["rbind"], there),
+        (Some("rshared"), &["rbind", "rslave"], ""),
+        (Some("rshared"), &["rbind", "rprivate"], ""),
+        (None, &["rbind", "rshared"], ""),
+        (Some("rslave"), &["rbind"], ""),
+    ] {
+        assert_eq!(reaches_the_host(root, options), expected, "{root:?} {options:?}");
+    }
+}
+
 #[test]
 fn propagation_of_the_root_is_as_the_configuration_says() {
     need_root!();
@@ -193,6 +231,27 @@ fn propagation_of_the_root_is_as_the_configuration_says() {
     let mut bundle = Bundle::new("true");
     bundle.config["linux"]["rootfsPropagation"] = json!("sideways");
     assert!(bundle.run().fails().contains("linux.rootfsPropagation"));
+}
+
+#[test]
+fn the_root_follows_the_host_only_where_the_configuration_says_slave() {
+    need_root!();
+    for (word, expected) in
+        [(None, ""), (Some("rslave"), "master:"), (Some("slave"), "master:"), (Some("rshared"), "shared:")]
+    {
+        let mut bundle = Bundle::new("cut -d ' ' -f 5- /proc/self/mountinfo | sed -n 's/ - .*//; s|^/ [^ ]* *||p'");
+        if let Some(word) = word {
+            bundle.config["linux"]["rootfsPropagation"] = json!(word);
+        }
+        let run = bundle.command(&["run", &bundle.id()]);
+        let script = "mount --bind \"$0\" \"$0\" && mount --make-shared \"$0\" && cd \"$0/..\" && exec \"$@\"";
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(bundle.rootfs());
+        unshare.arg(run.get_program()).args(run.get_args()).current_dir(bundle.path());
+        let said = bundle.finish(unshare).ok();
+        let tags: String = said.trim().chars().filter(|c| !c.is_ascii_digit()).collect();
+        assert_eq!(tags, expected, "{word:?}");
+    }
 }
 
 #[test]
@@ -411,6 +470,59 @@ fn the_cgroup_mount_shows_the_containers_own_cgroups_read_only() {
     let done = bundle.run();
     assert_eq!(done.stdout.lines().count(), 1, "{done:?}");
     assert_eq!(done.stderr.matches("Read-only file system").count(), 2, "{done:?}");
+}
+
+/// Runs a container where v2 is mounted at /sys/fs/cgroup, and then the command line `after`.
+fn run_on_v2(bundle: &Bundle, after: &str) -> common::Done {
+    let run = bundle.command(&["run", &bundle.id()]);
+    // With the options that it has, as those of the last mount are the file system's.
+    let script = format!(
+        "options=$(awk '/ - cgroup2 / {{ print $NF; exit }}' /proc/self/mountinfo)
+        grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts ||
+            {{ umount -R /sys/fs/cgroup; mount -t cgroup2 -o \"${{options:-rw}}\" none /sys/fs/cgroup; }}
+        \"$@\" && {after}"
+    );
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", &script, "sh"]).arg(run.get_program()).args(run.get_args());
+    unshare.current_dir(bundle.path());
+    bundle.finish(unshare)
+}
+
+fn with_cgroup_options(bundle: &mut Bundle, options: &[&str]) {
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        if mount["destination"] == "/sys/fs/cgroup" {
+            mount["options"] = json!(options);
+        }
+    }
+}
+
+#[test]
+fn without_a_cgroup_namespace_the_hosts_v2_mount_is_shown_and_keeps_its_options() {
+    need_root!();
+    const SHOW: &str = "awk '$5 == \"/sys/fs/cgroup\" { print $4, $6, $NF }' /proc/self/mountinfo";
+    let mut bundle = Bundle::new(SHOW);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
+    with_cgroup_options(&mut bundle, &["nosuid", "noexec", "nodev", "ro", "favordynmods", "rslave"]);
+    let said = run_on_v2(&bundle, &format!("echo \"$options\" && {SHOW}")).ok();
+    let lines: Vec<Vec<_>> = said.lines().map(|line| line.split(' ').collect()).collect();
+    let [shown, before, after] = &lines[..] else { panic!("{said}") };
+    assert_eq!((shown[0], shown[2], after[2]), (after[0], before[0], before[0]), "{said}");
+    assert!(["ro", "nosuid", "noexec", "nodev"].iter().all(|flag| shown[1].split(',').any(|f| f == *flag)), "{said}");
+}
+
+#[test]
+fn options_of_a_v2_mount_in_a_cgroup_namespace_reach_the_file_system() {
+    need_root!();
+    let mut bundle = Bundle::new("true");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    namespaces.push(json!({"type": "cgroup"}));
+    with_cgroup_options(&mut bundle, &["nosuid", "nsdelegate", "memory_recursiveprot"]);
+    run_on_v2(&bundle, "true").ok();
+    with_cgroup_options(&mut bundle, &["nosuid", "no_such_word"]);
+    let said = run_on_v2(&bundle, "true").fails();
+    let named = said.contains("error mounting \"cgroup\" to rootfs at \"/sys/fs/cgroup\"");
+    assert!(named && said.contains("invalid argument"), "{said}");
 }
 
 #[test]

@@ -280,6 +280,24 @@ it_mounts_into_a_container_of_a_pod() {
     umount "$WORK/share/volume/late" "$WORK/share/volume"
 }
 
+it_mounts_for_the_host_where_that_is_asked_for() {
+    mkdir -p "$WORK/share/both/inside"
+    mount --bind "$WORK/share/both" "$WORK/share/both"
+    mount --make-shared "$WORK/share/both"
+    local privileged='"linux": {"security_context": {"privileged": true}}' options
+    # A new mount of cgroup2 in such a pod would change those of the host, as with runc.
+    options=$(awk '/ - cgroup2 / { print $NF; exit }' /proc/self/mountinfo)
+    pod shares '' ', "privileged": true'
+    container one 'exec sleep 1000' ", $privileged, \"mounts\": [{\"container_path\": \"/both\", \"host_path\": \"$WORK/share/both\", \"propagation\": \"PROPAGATION_BIDIRECTIONAL\"}]"
+    inside "$container" 'mount -t tmpfs tmpfs /both/inside && touch /both/inside/made'
+    equal made "$(ls "$WORK/share/both/inside")"
+    inside "$container" 'umount /both/inside'
+    equal "" "$(ls "$WORK/share/both/inside")"
+    end_pod "$pod"
+    equal "$options" "$(awk '/ - cgroup2 / { print $NF; exit }' /proc/self/mountinfo)"
+    umount "$WORK/share/both"
+}
+
 it_maps_the_users_of_a_pod() {
     [[ $(containerd --version) != *" 1."[0-6].* ]] || skip "this containerd gives pods no user namespaces"
     local map='[{"container_id": 0, "host_id": 100000, "length": 65536}]'

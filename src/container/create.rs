@@ -508,6 +508,8 @@ fn input(
             rootfs: root,
             sources: sources(namespaces, host),
             user_namespace,
+            // The kernel shares no mounts with a user namespace, and a mount namespace that is joined has its own.
+            shares: namespaces.is_new(Kind::Mount) && !user_namespace,
             bundle: record.bundle.clone(),
             label,
         },
@@ -524,8 +526,9 @@ pub(super) fn hierarchies(setup: &Setup, record: &cgroup::Record) -> cgroup_moun
     let mut found = cgroup_mounts::Hierarchies::default();
     match setup {
         Setup::Unified { mount, .. } => {
-            let path = record.paths.get("").unwrap_or(mount);
-            found.unified = CString::new(path.as_str()).ok();
+            let path = CString::new(record.paths.get("").unwrap_or(mount).as_str());
+            let both = CString::new(mount.as_str()).ok().zip(path.ok());
+            found.unified = both.map(|(mount, path)| cgroup_mounts::Unified { mount, path });
         }
         Setup::Legacy { hierarchies, .. } => {
             for hierarchy in hierarchies {

@@ -286,8 +286,9 @@ impl Walk<'_> {
         let mut about_to_exec = false;
         loop {
             let got = match channel::recv(channel, &mut bytes) {
-                // An unread message in a closed socket's queue resets the connection.
-                Err(Errno::ECONNRESET) => 0,
+                // Where init has gone without reading all that it was told, the kernel says so, once, ahead of what
+                // init said last.
+                Err(Errno::ECONNRESET) => continue,
                 other => other.why(|| "hearing from the container's init")?,
             };
             if got == 0 {

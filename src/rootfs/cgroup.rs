@@ -1,6 +1,7 @@
 //! `mounts` of type `cgroup` and `cgroup2`: config-linux.md#cgroup-mount-types, cgroup_namespaces(7).
 //!
-//! On a v2 host both mean the one hierarchy. On a v1 host a `cgroup` mount is a tmpfs with one mount
+//! On a v2 host both mean the one hierarchy: a new mount in a cgroup namespace; without, the host's, as the options of
+//! a new one (`nsdelegate`, `memory_recursiveprot`) would become those of the host. On a v1 host a `cgroup` mount is a tmpfs with one mount
 //! for each hierarchy: new ones in a cgroup namespace, binds of the container's own cgroups without.
 
 use std::ffi::CString;
@@ -11,7 +12,7 @@ use anyhow::anyhow;
 use nix::errno::Errno;
 
 use super::dest::Dest;
-use super::mount::{Entry, clone_tree, open_mounted, set_read_only};
+use super::mount::{After, Entry, Setting, clone_tree, open_mounted, set_read_only};
 use crate::error::Result;
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
@@ -20,10 +21,19 @@ use crate::sys::mount::{MountAttr, detached, mount, mount_setattr, move_mount};
 /// Where the container's cgroups are on the host.
 #[derive(Debug, Clone, Default)]
 pub struct Hierarchies {
-    /// The directory of its v2 cgroup, where the host has v2 alone.
-    pub unified: Option<CString>,
+    /// Where the host has v2 alone.
+    pub unified: Option<Unified>,
     /// One for each v1 hierarchy.
     pub v1: Vec<V1>,
+}
+
+/// The v2 hierarchy.
+#[derive(Debug, Clone)]
+pub struct Unified {
+    /// Where the host has it mounted.
+    pub mount: CString,
+    /// The directory of the container's cgroup.
+    pub path: CString,
 }
 
 /// One v1 hierarchy.
@@ -45,31 +55,42 @@ pub fn plan(
     entry: &Entry<'_>,
     hierarchies: &Hierarchies,
     own_namespace: bool,
-    rootfs: Slot,
+    setting: &Setting,
     plan: &mut Plan,
 ) -> Result<()> {
+    let rootfs = setting.rootfs;
     let dest = entry.dest.clone();
     let flags = entry.options.flags;
-    if let Some(path) = &hierarchies.unified {
-        let first = MountUnified { dest: dest.clone(), flags, rootfs };
-        let attributes = entry.options.attributes();
-        let below = Below { shown: dest.clone(), dest, dir: rootfs };
-        let second = BindCgroup { path: path.clone(), below, attributes };
-        // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
-        plan.inside(Either { first, second, on: &[Errno::EPERM, Errno::EBUSY] });
+    let c =
+        |text: &str| CString::new(text).map_err(|_| anyhow!("a cgroup mount has a NUL byte in its options or name"));
+    if let Some(unified) = &hierarchies.unified {
+        let bind = |path: &CString| BindCgroup {
+            path: path.clone(),
+            below: Below { shown: dest.clone(), dest: dest.clone(), dir: rootfs },
+            attributes: entry.options.attributes(),
+            after: After::of(&entry.options),
+        };
+        if own_namespace || setting.user_namespace {
+            let data = (!entry.options.data.is_empty()).then(|| c(&entry.options.data)).transpose()?;
+            let first = MountUnified { dest: dest.clone(), flags, data, after: After::of(&entry.options), rootfs };
+            // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
+            plan.inside(Either { first, second: bind(&unified.path), on: &[Errno::EPERM, Errno::EBUSY] });
+        } else {
+            plan.inside(bind(&unified.mount));
+        }
         return Ok(());
     }
     let attributes = entry.options.attributes().set & !libc::MOUNT_ATTR_RDONLY;
     let dir = plan.slot();
     plan.inside(MountDirectory { dest: dest.clone(), attributes, flags: flags & !libc::MS_RDONLY, dir, rootfs });
-    let c = |text: &str| CString::new(text).map_err(|_| anyhow!("a cgroup hierarchy has a NUL byte in its name"));
     for v1 in &hierarchies.v1 {
         let shown = Dest::new("mounts", &format!("{}/{}", dest.as_str(), v1.name))?;
         let below = Below { dest: Dest::new("mounts", &v1.name)?, shown, dir };
         if own_namespace {
             plan.inside(MountHierarchy { data: c(&v1.data)?, below, flags });
         } else {
-            plan.inside(BindCgroup { path: c(&v1.path)?, below, attributes: entry.options.attributes() });
+            let attributes = entry.options.attributes();
+            plan.inside(BindCgroup { path: c(&v1.path)?, below, attributes, after: After::default() });
         }
         // Programs look for each controller by its own name.
         let names: Vec<_> = v1.name.split(',').collect();
@@ -77,6 +98,10 @@ pub fn plan(
             let links = names.iter().map(|name| c(name)).collect::<Result<Vec<_>>>()?;
             plan.inside(LinkControllers { target: c(&v1.name)?, links, dir });
         }
+    }
+    let after = After::of(&entry.options);
+    if !after.is_nothing() {
+        plan.inside(SetAttributes { dest: dest.clone(), after, dir });
     }
     if entry.options.is_read_only() {
         plan.inside(ReadOnlyDirectory { dest, dir });
@@ -87,6 +112,8 @@ pub fn plan(
 struct MountUnified {
     dest: Dest,
     flags: u64,
+    data: Option<CString>,
+    after: After,
     rootfs: Slot,
 }
 
@@ -98,9 +125,14 @@ impl fmt::Display for MountUnified {
 
 impl Inside for MountUnified {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let dest = self.dest.make_dir(init.slots.get(self.rootfs)?, 0o755)?;
+        let rootfs = init.slots.get(self.rootfs)?;
+        let dest = self.dest.make_dir(rootfs, 0o755)?;
         fd::fchdir(dest.as_fd())?;
-        Ok(mount(Some(c"cgroup"), c".", Some(c"cgroup2"), self.flags, None)?)
+        mount(Some(c"cgroup"), c".", Some(c"cgroup2"), self.flags, self.data.as_deref())?;
+        if self.after.is_nothing() {
+            return Ok(());
+        }
+        self.after.apply(open_mounted(&self.dest, dest.as_fd(), rootfs)?.as_fd())
     }
 }
 
@@ -179,6 +211,7 @@ struct BindCgroup {
     path: CString,
     below: Below,
     attributes: MountAttr,
+    after: After,
 }
 
 impl fmt::Display for BindCgroup {
@@ -191,14 +224,15 @@ impl Inside for BindCgroup {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let tree = clone_tree(fd::cwd(), &self.path, true)?;
         let dest = self.below.make(init)?;
-        match mount_setattr(tree.as_fd(), self.attributes, libc::AT_RECURSIVE, None) {
-            Err(Errno::ENOSYS) if self.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 => {
-                move_mount(tree.as_fd(), dest.as_fd())?;
-                Ok(set_read_only(tree.as_fd())?)
-            }
-            Ok(()) | Err(Errno::ENOSYS) => Ok(move_mount(tree.as_fd(), dest.as_fd())?),
-            Err(errno) => Err(errno.into()),
+        let old = match mount_setattr(tree.as_fd(), self.attributes, libc::AT_RECURSIVE, None) {
+            Err(Errno::ENOSYS) => true,
+            other => other.map(|()| false)?,
+        };
+        move_mount(tree.as_fd(), dest.as_fd())?;
+        if old && self.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            set_read_only(tree.as_fd())?;
         }
+        self.after.apply(tree.as_fd())
     }
 }
 
@@ -224,6 +258,24 @@ impl Inside for LinkControllers {
             }
         }
         Ok(())
+    }
+}
+
+struct SetAttributes {
+    dest: Dest,
+    after: After,
+    dir: Slot,
+}
+
+impl fmt::Display for SetAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "setting propagation and attributes of {}", self.dest)
+    }
+}
+
+impl Inside for SetAttributes {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        self.after.apply(init.slots.get(self.dir)?)
     }
 }
 

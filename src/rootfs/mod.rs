@@ -47,7 +47,7 @@ pub struct Rootfs<'a> {
     spec: &'a Spec,
     entries: Vec<mount::Entry<'a>>,
     read_only_later: Vec<mount::ReadOnlyLater>,
-    propagation: u64,
+    propagation: pivot::Propagation,
 }
 
 impl<'a> Rootfs<'a> {
@@ -55,7 +55,7 @@ impl<'a> Rootfs<'a> {
     ///
     /// # Errors
     /// Values that no kernel could honour, by JSON path.
-    pub fn read(spec: &'a Spec, input: Input) -> Result<Rootfs<'a>> {
+    pub fn read(spec: &'a Spec, mut input: Input) -> Result<Rootfs<'a>> {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         let entry = |(index, mount)| {
             let entry = mount::Entry::read(index, mount, spec, &input.path)?;
@@ -63,7 +63,9 @@ impl<'a> Rootfs<'a> {
         };
         let entries = mounts.iter().enumerate().map(entry).collect::<Result<Vec<_>>>()?;
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-        Ok(Rootfs { propagation: pivot::propagation(word)?, input, spec, entries, read_only_later: Vec::new() })
+        let propagation = pivot::Propagation::read(word)?;
+        input.setting.shares &= propagation.is_shared();
+        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new() })
     }
 
     /// The descriptor of the root.
@@ -107,7 +109,7 @@ impl<'a> Rootfs<'a> {
             }
             if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
-                cgroup::plan(entry, hierarchies, own, setting.rootfs, plan)?;
+                cgroup::plan(entry, hierarchies, own, setting, plan)?;
             } else {
                 self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }
@@ -174,7 +176,9 @@ pub fn descriptors_at_once(spec: &Spec, sources: Sources) -> Option<u64> {
         let option = |word: &String| matches!(word.as_str(), "idmap" | "ridmap");
         mount.uid_mappings().is_some() || mount.options().iter().flatten().any(option)
     };
-    let opened = |mount: &&Mount| sources == Sources::Outside || mapped(mount);
+    let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let shared = matches!(word, Some("shared" | "rshared"));
+    let opened = |mount: &&Mount| sources == Sources::Outside || shared || mapped(mount);
     let count = spec.mounts().iter().flatten().filter(opened).count();
     // The descriptor of the mount, and that of the mapping which it may have.
     (count > MANY).then_some((2 * count + OTHERS) as u64)

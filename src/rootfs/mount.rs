@@ -166,6 +166,8 @@ pub struct Setting {
     pub sources: Sources,
     /// Whether the container has a user namespace.
     pub user_namespace: bool,
+    /// Whether bind mounts stay shared with the host, unless their options say otherwise.
+    pub shares: bool,
     /// Where relative sources begin.
     pub bundle: std::path::PathBuf,
     /// What SELinux is to call the files of new mounts.
@@ -263,11 +265,12 @@ fn bind(
         path.extend(source.to_bytes());
         CString::new(path).map_err(|_| anyhow!("config.json: {}.source contains a NUL byte", entry.json))?
     };
+    let shared = setting.shares && !entry.source_in_root && entry.options.may_be_shared();
     let opened = match (sources, mapping) {
-        (Sources::Inside, None) => None,
+        (Sources::Inside, None) if !shared => None,
         // Ids are mapped by who is root over the file system, which the container's root need not be.
         _ => {
-            let source = sources::Source { path: source.clone(), json: entry.json.clone(), recursive, mapping };
+            let source = sources::Source { path: source.clone(), json: entry.json.clone(), recursive, mapping, shared };
             Some(if entry.source_in_root { sources::plan_there(source, plan) } else { sources::plan(source, plan) })
         }
     };
@@ -275,6 +278,7 @@ fn bind(
         source,
         recursive,
         opened,
+        shared,
         dest: entry.dest.clone(),
         flags: Flags::of(&entry.options, setting.user_namespace),
         after: After::of(&entry.options),
@@ -283,7 +287,7 @@ fn bind(
 }
 
 /// What is set on a mount once it is there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct After {
     recursive: (u64, u64),
     propagation: Vec<u64>,
@@ -294,7 +298,7 @@ impl After {
         After { recursive: options.recursive, propagation: options.propagation.clone() }
     }
 
-    fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         self.recursive == (0, 0) && self.propagation.is_empty()
     }
 
@@ -478,6 +482,7 @@ struct Bind {
     source: CString,
     recursive: bool,
     opened: Option<Slot>,
+    shared: bool,
     dest: Dest,
     flags: Flags,
     after: After,
@@ -519,7 +524,8 @@ impl Inside for Bind {
         let dest = self.open_dest(rootfs, fd::is_dir(fd::stat(tree)?.st_mode))?;
         let outcome = self.flags.apply(tree).map_err(Fault::at(PART_ATTRIBUTES))?;
         // A source that the runtime has opened is asked for nothing, to learn whether its propagation is still to be set.
-        let unset = self.opened.is_some() && mount_setattr(tree, MountAttr::default(), 0, None) == Err(Errno::ENOSYS);
+        let follows = self.opened.is_some() && !self.shared;
+        let unset = follows && mount_setattr(tree, MountAttr::default(), 0, None) == Err(Errno::ENOSYS);
         let late = unset || outcome == Outcome::Later;
         if !late {
             self.after.apply(tree)?;

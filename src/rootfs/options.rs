@@ -191,6 +191,11 @@ impl Options {
         self.flags & libc::MS_BIND != 0
     }
 
+    /// Whether nothing is said against its being shared with the host.
+    pub fn may_be_shared(&self) -> bool {
+        self.propagation.last().is_none_or(|flags| flags & libc::MS_SHARED != 0)
+    }
+
     /// Whether a bind mount takes what is mounted below its source along.
     pub fn is_recursive_bind(&self) -> bool {
         self.flags & REC != 0

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
@@ -14,8 +14,8 @@ use super::beneath;
 use super::mount::{clone_tree, set_read_only};
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{mount, move_mount, pivot_root, umount2};
-use crate::sys::{fd, root};
+use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, pivot_root, umount2};
+use crate::sys::{self, fd, root};
 
 /// How the container's root becomes `/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,51 +28,67 @@ pub enum Change {
     Chroot,
 }
 
-/// Reads `linux.rootfsPropagation`.
-///
-/// # Errors
-/// An unknown word.
-pub fn propagation(word: Option<&str>) -> Result<u64> {
-    Ok(match word.unwrap_or_default() {
-        "" | "rslave" => libc::MS_SLAVE | libc::MS_REC,
-        "slave" => libc::MS_SLAVE,
-        "private" => libc::MS_PRIVATE,
-        "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
-        "shared" => libc::MS_SHARED,
-        "rshared" => libc::MS_SHARED | libc::MS_REC,
-        "unbindable" => libc::MS_UNBINDABLE,
-        "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
-        other => bail!("config.json: linux.rootfsPropagation {other:?} is not a propagation mode"),
-    })
+/// `linux.rootfsPropagation`.
+#[derive(Debug, Clone, Copy)]
+pub struct Propagation {
+    flags: u64,
+    /// Whether what the host mounts below the rootfs appears in the container. It was asked for, or it does not.
+    root_follows: bool,
+}
+
+impl Propagation {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// An unknown word.
+    pub fn read(word: Option<&str>) -> Result<Propagation> {
+        let word = word.unwrap_or_default();
+        let flags = match word {
+            "" | "rslave" => libc::MS_SLAVE | libc::MS_REC,
+            "slave" => libc::MS_SLAVE,
+            "private" => libc::MS_PRIVATE,
+            "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
+            "shared" => libc::MS_SHARED,
+            "rshared" => libc::MS_SHARED | libc::MS_REC,
+            "unbindable" => libc::MS_UNBINDABLE,
+            "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
+            other => bail!("config.json: linux.rootfsPropagation {other:?} is not a propagation mode"),
+        };
+        Ok(Propagation { flags, root_follows: matches!(word, "slave" | "rslave") })
+    }
+
+    /// Whether the mounts of the container may reach others.
+    pub fn is_shared(self) -> bool {
+        self.flags & libc::MS_SHARED != 0
+    }
+
+    /// What all mounts of the copied tree become until the root has changed: what is mounted for the container, and
+    /// the unmounting of the old root, must reach none of the host's mounts. What was asked for is set afterwards.
+    fn early(self) -> u64 {
+        const PRIVATE: u64 = libc::MS_PRIVATE | libc::MS_REC;
+        if self.flags == PRIVATE { PRIVATE } else { libc::MS_SLAVE | libc::MS_REC }
+    }
 }
 
 /// Adds what comes before the mounts: propagation of the copied mounts, and the root as a mount of its own.
-pub fn plan_root(rootfs: CString, flags: u64, change: Change, slot: Slot, plan: &mut Plan) {
+pub fn plan_root(rootfs: CString, propagation: Propagation, change: Change, slot: Slot, plan: &mut Plan) {
     if change == Change::Chroot {
         plan.inside(OpenRoot { rootfs, slot });
         return;
     }
-    let early = early(flags);
-    plan.inside(SetPropagation(early));
-    plan.inside(BindRoot { rootfs, slot });
-}
-
-/// What all mounts of the copied tree become until the root has changed: what is mounted for the container, and
-/// the unmounting of the old root, must reach none of the host's mounts. What was asked for is set afterwards.
-fn early(flags: u64) -> u64 {
-    const PRIVATE: u64 = libc::MS_PRIVATE | libc::MS_REC;
-    if flags == PRIVATE { PRIVATE } else { libc::MS_SLAVE | libc::MS_REC }
+    plan.inside(SetPropagation(propagation.early()));
+    plan.inside(BindRoot { rootfs, follows: propagation.root_follows, slot });
 }
 
 /// Adds the change of root.
-pub fn plan_change(flags: u64, change: Change, rootfs: &Path, slot: Slot, plan: &mut Plan) {
+pub fn plan_change(propagation: Propagation, change: Change, rootfs: &Path, slot: Slot, plan: &mut Plan) {
     match change {
         Change::Pivot => plan.inside(PivotRoot(slot)),
         Change::Move => beneath::plan(rootfs, slot, plan),
         Change::Chroot => plan.inside(Chroot(slot)),
     }
-    if change != Change::Chroot && flags != early(flags) {
-        plan.inside(SetPropagation(flags));
+    if change != Change::Chroot && propagation.flags != propagation.early() {
+        plan.inside(SetPropagation(propagation.flags));
     }
 }
 
@@ -113,6 +129,7 @@ impl Inside for SetPropagation {
 
 struct BindRoot {
     rootfs: CString,
+    follows: bool,
     slot: Slot,
 }
 
@@ -127,6 +144,9 @@ impl Inside for BindRoot {
         let place = fd::open(&self.rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let tree = clone_tree(place.as_fd(), c"", true)?;
         move_mount(tree.as_fd(), place.as_fd())?;
+        if !self.follows {
+            make_private(tree.as_fd())?;
+        }
         init.slots.put(self.slot, tree);
         Ok(())
     }
@@ -178,16 +198,19 @@ impl Inside for PivotRoot {
 /// pivot_root refuses while the mount that the new root is attached to is shared.
 fn make_parent_private() -> std::result::Result<(), Fault> {
     let parent = root::openat2(fd::cwd(), c"..", libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
-    let private = crate::sys::mount::MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
-    let done = match crate::sys::mount::mount_setattr(parent.as_fd(), private, 0, None) {
-        // Linux before 5.12.
-        Err(Errno::ENOSYS) => crate::sys::mount::change(parent.as_fd(), libc::MS_PRIVATE),
-        other => other,
-    };
-    match done {
+    match make_private(parent.as_fd()) {
         // The directory above is no mount point of its own: make everything private.
         Err(Errno::EINVAL) => Ok(mount(None, c"/", None, libc::MS_PRIVATE | libc::MS_REC, None)?),
         other => Ok(other?),
+    }
+}
+
+fn make_private(mounted: BorrowedFd<'_>) -> sys::Result<()> {
+    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    match mount_setattr(mounted, private, 0, None) {
+        // Linux before 5.12.
+        Err(Errno::ENOSYS) => change(mounted, libc::MS_PRIVATE),
+        other => other,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sources of bind mounts that the runtime opens for init: the container's root may not be able to reach them,
-//! and only who is root over a file system can map the ids of a mount of it.
+//! only who is root over a file system can map the ids of a mount of it, and init's copies of the host's mounts
+//! follow these alone, where mounts of the container are to reach the host.
 //!
 //! Most are opened before the clone. One that lies below the container's root is another matter: what is found
 //! there depends on the mounts before it, so it is opened in their turn and in init's mount namespace.
@@ -28,6 +29,8 @@ pub struct Source {
     pub recursive: bool,
     /// How its ids are mapped.
     pub mapping: Option<Mapping>,
+    /// Whether the container's mounts below it reach the host, too.
+    pub shared: bool,
 }
 
 /// Adds the opening before the clone.
@@ -54,6 +57,9 @@ impl Source {
             let mapped = mapping.apply(tree.as_fd(), &runtime.slots);
             mapped.map_err(|errno| anyhow!("config.json: {}: {}", self.json, idmap::explain(errno)))?;
         }
+        if self.shared {
+            return Ok(tree);
+        }
         // The runtime's mounts may be shared with the host; the container's clone only follows them.
         let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
         match mount_setattr(tree.as_fd(), slave, libc::AT_RECURSIVE, None) {
@@ -72,7 +78,8 @@ struct OpenSource {
 
 impl fmt::Display for OpenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "opening mount source {:?}", self.source.path)
+        let shared = if self.source.shared { "shared " } else { "" };
+        write!(f, "opening {shared}mount source {:?}", self.source.path)
     }
 }
 

@@ -34,7 +34,8 @@ pub fn is_ready(socket: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-/// Receives one message; 0 is end of file.
+/// Receives one message; 0 is end of file. ECONNRESET says, once, that the other end has gone with messages unread: what it
+/// said itself still follows.
 pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     loop {
         match nix::unistd::read(socket, buffer) {
@@ -166,4 +167,24 @@ pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let raw = unsafe { data.read_unaligned() };
     // SAFETY: the kernel has just installed this descriptor for us, and nobody else owns it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_the_other_end_said_last_comes_after_the_news_that_it_did_not_listen() {
+        let (ours, theirs) = pair().unwrap();
+        send(ours.as_fd(), b"go on").unwrap();
+        send(theirs.as_fd(), b"failed").unwrap();
+        drop(theirs);
+        let mut bytes = [0; 16];
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Err(Errno::ECONNRESET));
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(6));
+        assert_eq!(&bytes[..6], b"failed");
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(0));
+    }
 }

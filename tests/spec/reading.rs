@@ -293,13 +293,24 @@ fn documents_of_engines_pass_without_a_warning() {
         ("config-containerd-ctr", false),
         ("config-containerd-ctr-seccomp", true),
         ("config-containerd-ctr-userns", false),
+        ("config-containerd-cri-1.6-resources", true),
+        ("config-containerd-cri-1.6-sandbox", true),
         ("config-containerd-cri-bidirectional", false),
-        ("config-containerd-cri-propagation", false),
-        ("config-containerd-cri-sandbox", false),
-        ("config-containerd-cri-sandbox-userns", false),
-        ("config-containerd-cri-userns", false),
-        ("config-crio-container", false),
-        ("config-crio-sandbox", false),
+        ("config-containerd-cri-confined", true),
+        ("config-containerd-cri-propagation", true),
+        ("config-containerd-cri-resources", true),
+        ("config-containerd-cri-sandbox", true),
+        ("config-containerd-cri-sandbox-privileged", false),
+        ("config-containerd-cri-sandbox-userns", true),
+        ("config-containerd-cri-userns", true),
+        ("config-crio-bidirectional", false),
+        ("config-crio-confined", true),
+        ("config-crio-propagation", true),
+        ("config-crio-resources", true),
+        ("config-crio-sandbox", true),
+        ("config-crio-sandbox-userns", true),
+        ("config-crio-shared-userns", true),
+        ("config-crio-userns", true),
         ("config-podman", true),
         ("config-podman-pod-member", true),
         ("config-podman-rootless", true),
@@ -313,7 +324,14 @@ fn documents_of_engines_pass_without_a_warning() {
         assert_eq!(profile.is_some_and(|syscalls| syscalls.len() > 5), syscalls, "{name}");
         assert!(config.capabilities.is_some_and(|sets| sets.bounding != 0), "{name}");
     }
-    for name in ["process-docker-exec", "process-docker-exec-terminal", "process-containerd-ctr-exec"] {
+    for name in [
+        "process-docker-exec",
+        "process-docker-exec-terminal",
+        "process-containerd-ctr-exec",
+        "process-containerd-cri-exec",
+        "process-crio-exec",
+        "process-podman-exec",
+    ] {
         let read = read_process(&sample(name)).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e)));
         assert_eq!(read.warnings, [""; 0], "{name}");
         assert!(read.capabilities.is_some_and(|sets| sets.bounding != 0), "{name}");
