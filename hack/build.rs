@@ -21,15 +21,20 @@ fn main() {
     let names: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let mut script = String::from("SECTIONS {\n  .text.first : {\n");
     for name in &names {
-        let _ = writeln!(script, "    *(.text.{name})");
+        let _ = writeln!(script, "    *({})", sections(name));
     }
     // Another compiler ends the names in other hashes; so do other instances of what is generic, which come behind.
     for (name, _) in names.iter().filter_map(|name| name.rsplit_once("17h")) {
-        let _ = writeln!(script, "    *(.text.{name}17h*)");
+        let _ = writeln!(script, "    *({})", sections(&format!("{name}17h*")));
     }
     // The linker adds this to its own script, as it says where it belongs there.
     script.push_str("  }\n}\nINSERT BEFORE .text;\n");
     let path = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("order.ld");
     std::fs::write(&path, script).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", path.display());
+}
+
+/// Where the compiler may have put a function; it takes some for cold that are not.
+fn sections(name: &str) -> String {
+    format!(".text.{name} .text.unlikely.{name}")
 }
