@@ -100,6 +100,7 @@ pub fn destroy(record: &Record, seat: Seat) -> Result<()> {
     }
     failed.extend(record.cgroup.remove().err());
     failed.extend(record.rdt.as_ref().and_then(|group| group.remove().err()));
+    failed.extend(record.shared_mounts.as_ref().and_then(|mounts| mounts.remove(&record.rootfs).err()));
     if failed.is_empty() {
         failed.extend(seat.remove().err());
     }
