@@ -136,6 +136,18 @@ fn an_unknown_capability_is_a_warning() {
 }
 
 #[test]
+fn an_unknown_field_is_ignored_in_silence_and_shown_by_debug_and_plan() {
+    need_root!();
+    let mut bundle = Bundle::new("echo ran");
+    bundle.config["process"]["tomorrow"] = json!(1);
+    let done = bundle.run();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("ran\n", ""));
+    let words = "config.json: process.tomorrow: unknown field, ignored";
+    assert!(bundle.orlop(&["--debug", "run", &bundle.id()]).stderr.contains(words));
+    assert!(bundle.orlop(&["plan"]).ok().contains(&format!("warning  {words}")));
+}
+
+#[test]
 fn no_new_privs_is_as_the_configuration_says() {
     need_root!();
     let mut bundle = Bundle::new(STATUS);

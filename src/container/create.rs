@@ -14,7 +14,7 @@ use super::notify::{self, Notify};
 use super::process::{self, Asked, Proc};
 use super::record::Record;
 use super::steps::{ConnectPidfdSocket, MakeFifo, RecordCreated, RecordPid, SendPidfd, WritePidFile, WriteRecord};
-use super::{Context, death, delete, state};
+use super::{Context, death, delete, state, warn};
 use crate::cgroup::{self, Placement};
 use crate::error::{Result, Why};
 use crate::host::Host;
@@ -118,9 +118,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
             return Err(error);
         }
     };
-    for warning in config.warnings.iter().chain(&plan.warnings) {
-        log.warn(warning);
-    }
+    warn(log, config.warnings.iter().chain(&plan.warnings));
     log.debug_lines(|| plan.to_string());
     plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let seat = store.reserve(&request.id)?;

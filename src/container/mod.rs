@@ -29,6 +29,7 @@ use std::os::fd::OwnedFd;
 use crate::host::Host;
 use crate::log::Log;
 use crate::plan::trace::Trace;
+use crate::spec;
 
 /// What every operation works with.
 pub struct Context {
@@ -42,4 +43,15 @@ pub struct Context {
     pub trace: Trace,
     /// The mount that the runtime's binary runs from, where it was made for that; a walk closes it when it has time.
     pub binary: Option<OwnedFd>,
+}
+
+/// Tells what is odd about a configuration and its plan; what the specification has ignored, with `--debug` alone.
+fn warn<'a>(log: &Log, warnings: impl Iterator<Item = &'a String>) {
+    for warning in warnings {
+        if spec::is_unknown_field(warning) {
+            log.debug(|| warning.clone());
+        } else {
+            log.warn(warning);
+        }
+    }
 }

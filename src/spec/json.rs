@@ -173,9 +173,17 @@ fn with_ignored(path: &serde_ignored::Path<'_>, root: &At<'_>, print: fn(&At<'_>
     line
 }
 
+const UNKNOWN_FIELD: &str = ": unknown field, ignored";
+
 /// The warning about a field that the specification does not have.
 pub fn unknown_field(at: &At<'_>) -> String {
-    format!("{at}: unknown field, ignored")
+    format!("{at}{UNKNOWN_FIELD}")
+}
+
+/// Whether a warning is [`unknown_field`]. The specification has such fields ignored, so that callers are not told of
+/// them each time: the author of a configuration is, by `plan`.
+pub fn is_unknown_field(warning: &str) -> bool {
+    warning.ends_with(UNKNOWN_FIELD)
 }
 
 /// The members of an object.

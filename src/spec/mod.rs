@@ -30,6 +30,7 @@ pub use at::At;
 pub use capabilities::{Capabilities, capability_names, capability_names_of, capability_number};
 pub use check::{HOOKS, VERSION_MAX, VERSION_MIN, hooks};
 pub use gaps::CpuAffinity;
+pub use json::is_unknown_field;
 pub use linux::{
     MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, NAMESPACES, memory_policy_flag, memory_policy_mode, namespace_name,
     personality_flag,
