@@ -45,11 +45,12 @@ pub struct Context {
     pub binary: Option<OwnedFd>,
 }
 
-/// Tells what is odd about a configuration and its plan; what the specification has ignored, with `--debug` alone.
+/// Tells what is odd about a configuration and its plan. What the specification has ignored is no news to a program
+/// that takes anything on stderr for an error.
 fn warn<'a>(log: &Log, warnings: impl Iterator<Item = &'a String>) {
     for warning in warnings {
         if spec::is_unknown_field(warning) {
-            log.debug(|| warning.clone());
+            log.note(warning);
         } else {
             log.warn(warning);
         }

@@ -180,8 +180,8 @@ pub fn unknown_field(at: &At<'_>) -> String {
     format!("{at}{UNKNOWN_FIELD}")
 }
 
-/// Whether a warning is [`unknown_field`]. The specification has such fields ignored, so that callers are not told of
-/// them each time: the author of a configuration is, by `plan`.
+/// Whether a warning is [`unknown_field`]. The specification has such fields ignored, so that a program that
+/// reads stderr is not told of them: a log file, a terminal and `plan` are.
 pub fn is_unknown_field(warning: &str) -> bool {
     warning.ends_with(UNKNOWN_FIELD)
 }
