@@ -569,6 +569,14 @@ mod on_v2 {
 
     #[test]
     #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
+    fn every_controller_that_the_host_has_counts_in_the_container() {
+        let host = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+        let container = start(&format!("{}/below", name("controllers")), &v2(), "{}", None);
+        assert_eq!(container.read("", "cgroup.controllers"), host.trim());
+    }
+
+    #[test]
+    #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
     fn a_limit_without_its_controller_is_an_error() {
         let setup = v2();
         let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
