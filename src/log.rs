@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -82,6 +82,14 @@ impl Log {
     /// Something odd that does not stop the command.
     pub fn warn(&self, message: &str) {
         self.line(Level::Warn, message, None, None);
+    }
+
+    /// Something that the author of a configuration wants to know and a program that reads stderr does not: for the
+    /// log file, or for a person at a terminal.
+    pub fn note(&self, message: &str) {
+        if self.file.is_some() || self.debug || std::io::stderr().is_terminal() {
+            self.warn(message);
+        }
     }
 
     /// A line for `--debug`.

@@ -569,6 +569,37 @@ mod on_v2 {
 
     #[test]
     #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
+    fn exec_into_a_cgroup_that_hands_controllers_down_is_refused_when_it_is_asked_for() {
+        let container = start(&name("handed"), &v2(), "{}", None);
+        let path = &container.record.paths[""];
+        let controllers = container.read("", "cgroup.controllers");
+        let Some(controller) = controllers.split(' ').find(|name| ["memory", "io", "hugetlb"].contains(name)) else {
+            eprintln!("SKIP: this host has no domain controller on v2");
+            return;
+        };
+        std::fs::create_dir(format!("{path}/sub")).unwrap();
+        std::fs::write(format!("{path}/sub/cgroup.procs"), container.pid().to_string()).unwrap();
+        std::fs::write(format!("{path}/cgroup.subtree_control"), format!("+{controller}")).unwrap();
+        let mut plan = Plan::new();
+        plan_join(&container.record, &["/".to_owned()], Some(container.pid()), &mut plan).unwrap();
+        plan.inside(Sleep);
+        let error = one_line(&execute(&plan, &mut Runtime::default()).unwrap_err());
+        assert!(
+            error.contains("error adding pid ") && error.ends_with(" to cgroups: device or resource busy"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
+    fn every_controller_that_the_host_has_counts_in_the_container() {
+        let host = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+        let container = start(&format!("{}/below", name("controllers")), &v2(), "{}", None);
+        assert_eq!(container.read("", "cgroup.controllers"), host.trim());
+    }
+
+    #[test]
+    #[ignore = "run on v2 by v2_works_in_a_private_mount_namespace"]
     fn a_limit_without_its_controller_is_an_error() {
         let setup = v2();
         let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();

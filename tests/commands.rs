@@ -55,7 +55,7 @@ fn log_gets_the_error_and_stderr_too() {
     let bundle = Bundle::new("true");
     let log = bundle.temp().join("log");
     let said = bundle.orlop(&["--log", log.to_str().unwrap(), "start", "missing"]).fails();
-    assert_eq!(said, "orlop: container does not exist\n");
+    assert_eq!(said, "orlop: error: container does not exist\n");
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.starts_with("time=") && text.contains("level=error msg=\"container does not exist\""), "{text}");
     bundle.orlop(&["--log", log.to_str().unwrap(), "start", "missing"]).fails();

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::Bundle;
 use common::actions::link;
+use common::{Bundle, Done};
 use serde_json::json;
 
 /// Names in config.json and below /proc/PID/ns.
@@ -232,6 +232,88 @@ fn what_belongs_to_the_hosts_namespaces_is_not_changed_when_they_are_joined_by_t
     }
     let mut bundle = Bundle::new("true");
     bundle.namespace("mount", Some("/proc/self/ns/mnt"));
+    let said = bundle.unshared(&["--mount"], &["run", &bundle.id()]).fails();
+    assert!(said.contains("linux.maskedPaths needs a mount namespace"), "{said}");
+}
+
+/// A bundle whose mounts are made in the runtime's mount namespace.
+fn sharing_mounts(script: &str) -> Bundle {
+    let mut bundle = Bundle::new(script);
+    bundle.without_namespace("mount");
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    bundle
+}
+
+/// What a shell says that calls orlop as `orlop`, with `$id` and `$rootfs`, in a mount namespace that stands for the
+/// host's and whose mounts are all shared, as systemd has them.
+fn on_a_host(bundle: &Bundle, script: &str) -> Done {
+    let orlop = "orlop() { \"$program\" --root \"$state\" \"$@\"; }; mount --make-rshared /; exec </dev/null";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-c", &format!("{orlop}; {script}")]);
+    unshare.env("program", bundle.command(&[]).get_program()).env("state", bundle.root());
+    unshare.env("id", bundle.id()).env("rootfs", bundle.rootfs()).current_dir(bundle.path());
+    bundle.finish(unshare)
+}
+
+#[test]
+fn mounts_without_a_mount_namespace_are_below_a_private_root_and_end_with_the_container() {
+    need_root!();
+    let mut bundle = sharing_mounts("ls /m; touch /new 2>/dev/null || echo read-only; while :; do sleep 0.1; done");
+    let source = bundle.temp().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("file"), "").unwrap();
+    bundle.mount("/m", "bind", source.to_str().unwrap(), &["bind", "ro"]);
+    let script = "
+        before=$(cat /proc/self/mountinfo)
+        orlop run --detach $id >$rootfs/../out 2>&1 || exit
+        awk -v r=$rootfs '$5 == r || $5 == r \"/m\" { print substr($5, length(r) + 1), $7 }' /proc/self/mountinfo |
+            sort
+        grep -c \" $rootfs\" /proc/self/mountinfo
+        orlop exec $id ls /m /proc/self/exe
+        orlop delete --force $id
+        [ \"$before\" = \"$(cat /proc/self/mountinfo)\" ] && echo as before";
+    let said = on_a_host(&bundle, script).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    // No shared: or master: stands where the optional fields are; the bind of a host's directory follows that.
+    assert_eq!(lines.first(), Some(&" -"), "{said}");
+    assert!(lines.get(1).is_some_and(|line| line.starts_with("/m master:")), "{said}");
+    assert!(lines.get(2).and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 6), "{said}");
+    assert!(said.contains("/proc/self/exe") && said.contains("file"), "{said}");
+    assert!(said.ends_with("as before\n"), "{said}");
+}
+
+#[test]
+fn of_mounts_without_a_mount_namespace_a_failed_create_leaves_none() {
+    need_root!();
+    let mut bundle = sharing_mounts("true");
+    bundle.hook("createRuntime", "grep -c /rootfs/proc /proc/self/mountinfo >&2; exit 3");
+    let script = "before=$(cat /proc/self/mountinfo); orlop create $id && echo made
+        [ \"$before\" = \"$(cat /proc/self/mountinfo)\" ] && echo as before";
+    let done = on_a_host(&bundle, script);
+    assert_eq!(done.stdout, "as before\n", "{done:?}");
+    assert!(done.stderr.contains("exit status: 3, output: 1"), "{done:?}");
+}
+
+#[test]
+fn what_is_mounted_over_the_shared_root_is_not_unmounted_for_it() {
+    need_root!();
+    let bundle = sharing_mounts("true");
+    let script = "orlop create $id || exit
+        mount -t tmpfs over $rootfs
+        orlop delete --force $id && echo deleted
+        grep -c \" over \" /proc/self/mountinfo
+        umount $rootfs; orlop delete --force $id; grep -c \" $rootfs\" /proc/self/mountinfo";
+    let done = on_a_host(&bundle, script);
+    assert_eq!(done.stdout, "1\n0\n", "{done:?}");
+    assert!(done.stderr.contains("something else has been mounted over"), "{done:?}");
+}
+
+#[test]
+fn mounts_in_the_hosts_mount_namespace_are_refused_to_a_user_namespace() {
+    need_root!();
+    let mut bundle = sharing_mounts("true");
+    bundle.user_namespace(100_000);
     let said = bundle.unshared(&["--mount"], &["run", &bundle.id()]).fails();
     assert!(said.contains("mounts needs a mount namespace"), "{said}");
 }

@@ -342,6 +342,13 @@ fn labels(config: &mut Value) {
     mounts.push(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
 }
 
+fn sharing_mounts(config: &mut Value) {
+    let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+    list.retain(|namespace| namespace["type"] != "mount");
+    config["linux"]["maskedPaths"] = json!([]);
+    config["linux"]["readonlyPaths"] = json!([]);
+}
+
 fn without_namespaces(config: &mut Value) {
     config["linux"]["namespaces"] = json!([]);
     config["mounts"] = json!([]);
@@ -407,6 +414,7 @@ fn cases() -> Vec<Case> {
             ),
         ),
         case("no-namespaces", V2, with(default_config(), without_namespaces)),
+        case("shared-mounts", V2, with(default_config(), sharing_mounts)),
         case("hooks", V2, with(default_config(), hooks)),
         case("hooks-run", V2, with(default_config(), hooks)).asked(|request| request.start = Start::Now),
         case("mounts", V2, with(default_config(), mounts)),
@@ -540,6 +548,7 @@ impl ExecCase {
             annotations: Default::default(),
             cgroup: orlop::cgroup::Record::default(),
             rdt: None,
+            shared_mounts: None,
         };
         let paths = match self.on {
             On::V1 => vec![("cpu", place.cgroup("cpu/c1")), ("pids", place.cgroup("pids/c1"))],

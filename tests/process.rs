@@ -136,6 +136,23 @@ fn an_unknown_capability_is_a_warning() {
 }
 
 #[test]
+fn an_unknown_field_is_told_in_a_log_file_by_debug_and_by_plan_and_not_to_a_program_that_reads_stderr() {
+    need_root!();
+    let mut bundle = Bundle::new("echo ran");
+    bundle.config["process"]["tomorrow"] = json!(1);
+    let done = bundle.run();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("ran\n", ""));
+    let words = "config.json: process.tomorrow: unknown field, ignored";
+    assert!(bundle.orlop(&["--debug", "run", &bundle.id()]).stderr.contains(words));
+    let log = bundle.temp().join("log");
+    let done = bundle.orlop(&["--log", log.to_str().unwrap(), "run", &bundle.id()]);
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("ran\n", ""));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains(&format!("level=warning msg={words:?}")), "{text}");
+    assert!(bundle.orlop(&["plan"]).ok().contains(&format!("warning  {words}")));
+}
+
+#[test]
 fn no_new_privs_is_as_the_configuration_says() {
     need_root!();
     let mut bundle = Bundle::new(STATUS);

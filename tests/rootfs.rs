@@ -338,14 +338,14 @@ fn the_default_masks_hide_the_kernels_files() {
 }
 
 #[test]
-fn readonly_paths_can_be_read_and_not_written() {
+fn readonly_paths_can_be_read_and_not_written_with_a_leading_slash_or_without() {
     need_root!();
     let mut bundle = Bundle::writable(
         "cat /fixed/file; echo x >/fixed/file; touch /fixed/new; echo 1 >/proc/sys/net/ipv4/ip_forward",
     );
     std::fs::create_dir(bundle.rootfs().join("fixed")).unwrap();
     std::fs::write(bundle.rootfs().join("fixed/file"), "text\n").unwrap();
-    bundle.config["linux"]["readonlyPaths"] = json!(["/fixed", "/proc/sys", "/not/there"]);
+    bundle.config["linux"]["readonlyPaths"] = json!(["fixed", "/proc/sys", "not/there"]);
     let done = bundle.run();
     assert_eq!(done.stdout, "text\n");
     assert_eq!(done.stderr.matches("Read-only file system").count(), 3, "{done:?}");

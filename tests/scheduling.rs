@@ -231,3 +231,25 @@ fn more_mounts_than_the_usual_limit_of_descriptors_work_in_a_user_namespace() {
     let wanted = "the mounts of config.json need RLIMIT_NOFILE";
     assert!(done.code == 0 || done.stderr.contains(wanted), "{done:?}");
 }
+
+#[test]
+fn a_small_limit_of_descriptors_or_file_size_is_the_programs_and_not_that_of_the_mounting() {
+    need_root!();
+    let mut bundle = Bundle::writable(
+        "ulimit -Sn; ulimit -Hn; ulimit -f; grep -c ' /dev/m[0-9]' /proc/self/mountinfo; wc -c </full/file",
+    );
+    std::fs::create_dir(bundle.rootfs().join("full")).unwrap();
+    std::fs::write(bundle.rootfs().join("full/file"), [7; 4096]).unwrap();
+    bundle.user_namespace(100_000);
+    let source = bundle.temp().join("source");
+    std::fs::write(&source, "").unwrap();
+    for number in 0..30 {
+        bundle.mount(&format!("/dev/m{number}"), "bind", source.to_str().unwrap(), &["bind"]);
+    }
+    bundle.mount("/full", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    bundle.config["process"]["rlimits"] = json!([
+        {"type": "RLIMIT_NOFILE", "soft": 20, "hard": 20},
+        {"type": "RLIMIT_FSIZE", "soft": 512, "hard": 512},
+    ]);
+    assert_eq!(bundle.run().ok(), "20\n20\n1\n30\n4096\n");
+}

@@ -103,6 +103,18 @@ fn run_gives_the_program_a_terminal_and_its_exit_status_back() {
 }
 
 #[test]
+fn a_person_at_a_terminal_is_told_of_unknown_fields() {
+    need_root!();
+    let mut bundle = Bundle::new("echo ran");
+    bundle.config["process"]["tomorrow"] = json!(1);
+    let mut person = Person::new();
+    let mut child = person.start(bundle.command(&["run", &bundle.id()]));
+    person.sees("config.json: process.tomorrow: unknown field, ignored");
+    person.sees("ran");
+    assert!(ended(&mut child).success());
+}
+
+#[test]
 fn run_is_in_raw_mode_while_the_program_runs_and_restores_the_terminal() {
     need_root!();
     let bundle = with_terminal("echo ready; read line; echo \"got $line\"");

@@ -22,8 +22,9 @@ use crate::sys::fd;
 /// The place of the resources in config.json.
 pub(super) const PREFIX: &str = "linux.resources.";
 
-/// Controllers that count for `events`, `stats` and `update` even where nothing is limited; enabled where that works.
-const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
+/// The controllers of v2 are enabled where that works, even where nothing is limited: `events` and `update` use them,
+/// and so does a runtime or a kubelet in the container. As in runc.
+const CONTROLLERS: [&str; 9] = ["cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
 
 /// v2 controllers that a threaded cgroup cannot have.
 const DOMAIN: [&str; 3] = ["memory", "io", "hugetlb"];
@@ -138,7 +139,7 @@ fn make_v2(
         }
     }
     let domain = wanted.iter().any(|(name, _)| DOMAIN.contains(name));
-    for name in ACCOUNTING {
+    for name in CONTROLLERS {
         if !wanted.contains(&(name, true)) {
             wanted.push((name, false));
         }
@@ -278,8 +279,9 @@ struct Enable {
 
 impl fmt::Display for Enable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.wanted.iter().map(|(name, _)| *name).collect();
-        write!(f, "enabling the controllers {} where they are missing", names.join(", "))
+        f.write_str("enabling the controllers that are available")?;
+        let needed: Vec<&str> = self.wanted.iter().filter(|(_, needed)| *needed).map(|(name, _)| *name).collect();
+        if needed.is_empty() { Ok(()) } else { write!(f, ", and {} in any case", needed.join(", ")) }
     }
 }
 

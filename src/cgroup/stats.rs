@@ -234,7 +234,7 @@ mod tests {
                 ("memory.peak", "20480\n"),
                 ("memory.swap.current", "100\n"),
                 ("memory.swap.max", "1000\n"),
-                ("memory.events", "low 0\noom_kill 2\n"),
+                ("memory.events", "low 0\noom 0\noom_kill 2\n"),
                 ("pids.current", "3\n"),
                 ("pids.max", "max\n"),
                 ("io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0 cost.usage=5\n7:0 \n"),
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(data["memory"]["swap"]["usage"], json!(12388));
         assert_eq!(data["memory"]["cache"], json!(8192));
         assert_eq!(data["memory"]["raw"]["anon"], json!(4096));
-        assert_eq!(data["memory"]["events"]["oom_kill"], json!(2));
+        assert_eq!(data["memory"]["events"], json!({"oom_kill": 2}));
         assert_eq!(data["pids"], json!({"current": 3}));
         assert_eq!(
             data["blkio"]["ioServiceBytesRecursive"],

@@ -63,7 +63,10 @@ fn memory_member(dir: &Dir) -> Value {
     swap.limit = swap.limit.saturating_add(if swap.limit == u64::MAX { 0 } else { usage.limit });
     swap.max_usage = 0;
     member.put("cache", of(&stat, "file")).put("usage", memory(&usage)).put("swap", memory(&swap));
-    member.put("raw", stat).put("events", flat(dir, "memory.events"));
+    // Who looks for `oom` in the lines of `events` means that it has happened.
+    let mut events = flat(dir, "memory.events");
+    events.retain(|_, count| count.as_u64() != Some(0));
+    member.put("raw", stat).put("events", events);
     let psi = pressure(dir, "memory.pressure");
     if !psi.is_null() {
         member.keep("psi", psi);

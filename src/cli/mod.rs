@@ -200,7 +200,7 @@ pub fn main() -> ExitCode {
     let binary = match quick::protect(&args) {
         Ok(binary) => binary,
         Err(error) => {
-            eprintln!("orlop: {}", one_line(&error));
+            eprintln!("orlop: error: {}", one_line(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -273,7 +273,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
     if log.wants_plain() && detail.is_some_and(|detail| detail.code == EXEC_FAILED) {
         eprintln!("{line}");
     } else if log.wants_plain() {
-        eprintln!("orlop: {}", prefix.map_or_else(|| line.clone(), |prefix| format!("{prefix}: {line}")));
+        eprintln!("orlop: {}: {line}", prefix.unwrap_or("error"));
     }
 }
 

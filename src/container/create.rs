@@ -14,7 +14,7 @@ use super::notify::{self, Notify};
 use super::process::{self, Asked, Proc};
 use super::record::Record;
 use super::steps::{ConnectPidfdSocket, MakeFifo, RecordCreated, RecordPid, SendPidfd, WritePidFile, WriteRecord};
-use super::{Context, death, delete, state};
+use super::{Context, death, delete, state, warn};
 use crate::cgroup::{self, Placement};
 use crate::error::{Result, Why};
 use crate::host::Host;
@@ -25,7 +25,7 @@ use crate::network::devices::{self as net_devices, Device, Target};
 use crate::plan::walk::Ending;
 use crate::plan::{Plan, Runtime, Slot};
 use crate::process::{console, fds, program};
-use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot};
+use crate::rootfs::{Input, Rootfs, Setting, Sources, cgroup as cgroup_mounts, devices, pivot, shared};
 use crate::spec::{self, Config};
 use crate::sys::fd;
 use crate::sys::process::CpuMask;
@@ -118,9 +118,7 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
             return Err(error);
         }
     };
-    for warning in config.warnings.iter().chain(&plan.warnings) {
-        log.warn(warning);
-    }
+    warn(log, config.warnings.iter().chain(&plan.warnings));
     log.debug_lines(|| plan.to_string());
     plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let seat = store.reserve(&request.id)?;
@@ -190,7 +188,6 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         oci_version: spec.version().clone(),
         id: request.id.to_string(),
         bundle,
-        rootfs,
         created: timestamp(SystemTime::now()),
         owner: host.uid,
         pid: 0,
@@ -202,6 +199,8 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         cgroup: cgroup::Record::default(),
         rdt: None,
+        shared_mounts: shares_mounts(spec, &namespaces).then(|| shared::Record::of(&rootfs)).transpose()?,
+        rootfs,
     })
 }
 
@@ -236,7 +235,8 @@ pub fn plan_create(
     plan.before(WriteRecord { record: record.clone(), dir: dir.to_owned(), config: config.text.clone() });
     let fifo = (request.start == Start::Later).then(|| plan_fifo(dir, plan)).transpose()?;
     let root = plan.slot();
-    let dev_console = namespaces.is_private(Kind::Mount).then_some(root);
+    let mounts = namespaces.is_private(Kind::Mount) || shares_mounts(spec, &namespaces);
+    let dev_console = mounts.then_some(root);
     let terminal = process::plan_before(&asked, request.terminal.clone(), dev_console, plan)?;
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| plan_pidfd_socket(path, plan));
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -268,7 +268,7 @@ pub fn plan_create(
     namespaces::plan_join(&namespaces, joins, plan);
     process::plan_session(&asked, host, &mut proc, plan)?;
     time::plan(spec, &namespaces, |plan| proc.slot(plan), plan)?;
-    if namespaces.is_private(Kind::Mount) {
+    if mounts {
         // The private procfs is made while the host's /proc is still there to fall back to.
         if needs_proc(spec) {
             proc.slot(plan);
@@ -294,7 +294,7 @@ pub fn plan_create(
         hooks::plan_inside("createContainer", list, &memory, None, plan)?;
     }
     rootfs.plan_change(plan);
-    if terminal.is_none() && namespaces.is_private(Kind::Mount) {
+    if terminal.is_none() && mounts {
         fds::plan_null(plan);
     }
     process::plan_terminal(&asked, terminal.as_ref(), program::Missing::Made, plan)?;
@@ -368,13 +368,20 @@ fn plan_network(
     origin
 }
 
-/// Without a mount namespace every mount would be the host's.
+/// Whether there are mounts that the runtime's mount namespace gets.
+fn shares_mounts(spec: &Spec, namespaces: &Namespaces) -> bool {
+    !namespaces.is_private(Kind::Mount) && shared::has_mounts(spec)
+}
+
+/// Without a mount namespace the mounts are the host's: only those below the container's root can be undone, and
+/// only who is root over the host's mount namespace can make them.
 fn check_mount_namespace(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     if namespaces.is_private(Kind::Mount) {
         return Ok(());
     }
     let linux = spec.linux().as_ref();
-    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+    let mounts = shares_mounts(spec, namespaces);
+    if mounts && namespaces.is_private(Kind::User) {
         namespaces.require_private(Kind::Mount, "mounts")?;
     }
     if linux.and_then(|l| l.masked_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
@@ -383,7 +390,7 @@ fn check_mount_namespace(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     if linux.and_then(|l| l.readonly_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
         namespaces.require_private(Kind::Mount, "linux.readonlyPaths")?;
     }
-    if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+    if !mounts && spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
         namespaces.require_private(Kind::Mount, "root.readonly")?;
     }
     Ok(())
@@ -483,9 +490,11 @@ pub fn seccomp_filter(spec: &Spec, plan: &mut Plan) -> Result<Option<Rc<seccomp:
     Ok(filter.map(Rc::new))
 }
 
-/// The root of a user namespace may not reach what the runtime's root does.
+/// The root of a user namespace may not reach what the runtime's root does; and what is opened from the host's own
+/// mounts must only follow them.
 fn sources(namespaces: &Namespaces, host: &Host) -> Sources {
-    if namespaces.is_private(Kind::User) && !host.is_rootless() { Sources::Outside } else { Sources::Inside }
+    let hosts = !namespaces.is_private(Kind::Mount);
+    if (namespaces.is_private(Kind::User) || hosts) && !host.is_rootless() { Sources::Outside } else { Sources::Inside }
 }
 
 fn input(
@@ -497,7 +506,9 @@ fn input(
     label: Option<CString>,
 ) -> Input {
     let user_namespace = namespaces.is_private(Kind::User);
+    let mounts = record.borrow().shared_mounts.is_some();
     let change = match (namespaces.is_private(Kind::Mount), request.no_pivot) {
+        (false, _) if mounts => pivot::Change::ChrootBind,
         (false, _) => pivot::Change::Chroot,
         (true, true) => pivot::Change::Move,
         (true, false) => pivot::Change::Pivot,

@@ -41,7 +41,10 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
         Err(_) if force == Force::Yes => return remove_unrecorded(context, id, seat),
         other => other?,
     };
-    let status = Status::of(&record, seat.dir());
+    let mut status = Status::of(&record, seat.dir());
+    if force == Force::No && status == Status::Running && is_ending(&record)? {
+        status = Status::of(&record, seat.dir());
+    }
     if force == Force::No && !matches!(status, Status::Stopped | Status::Created) {
         bail!("cannot delete container {id} that is not stopped: {}", status.word());
     }
@@ -51,6 +54,14 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
         poststop(context, &record, &config);
     }
     Ok(())
+}
+
+/// Waits a moment for a first process that may be about to end: its last output comes before its end, and whoever
+/// has waited for the one deletes the container before the other.
+fn is_ending(record: &Record) -> Result<bool> {
+    const MOMENT: Duration = Duration::from_millis(200);
+    let Some(init) = status::init_or_zombie(record) else { return Ok(true) };
+    process::await_end(init.as_fd(), MOMENT).why(|| "waiting for the container's init")
 }
 
 /// Removes a container whose record is damaged or missing: its cgroups, which the kept configuration tells, and
@@ -100,6 +111,7 @@ pub fn destroy(record: &Record, seat: Seat) -> Result<()> {
     }
     failed.extend(record.cgroup.remove().err());
     failed.extend(record.rdt.as_ref().and_then(|group| group.remove().err()));
+    failed.extend(record.shared_mounts.as_ref().and_then(|mounts| mounts.remove(&record.rootfs).err()));
     if failed.is_empty() {
         failed.extend(seat.remove().err());
     }

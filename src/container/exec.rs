@@ -16,6 +16,7 @@ use super::process::{self, Asked, Proc};
 use super::record::Record;
 use super::status::{self, Status};
 use super::steps::{SendPidfd, WritePidFile};
+use super::warn;
 use super::{Context, state};
 use crate::error::{Result, Why};
 use crate::host::Host;
@@ -89,9 +90,7 @@ pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<(Reco
 pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &Request) -> Result<Executed> {
     let Context { host, log, trace, binary, .. } = context;
     let plan = trace.span("planning", || plan_exec(record, config, request, host))?;
-    for warning in request.process.warnings.iter().chain(&plan.warnings) {
-        log.warn(warning);
-    }
+    warn(log, request.process.warnings.iter().chain(&plan.warnings));
     log.debug_lines(|| plan.to_string());
     plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
     let mut runtime = Runtime::default();

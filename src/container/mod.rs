@@ -29,6 +29,7 @@ use std::os::fd::OwnedFd;
 use crate::host::Host;
 use crate::log::Log;
 use crate::plan::trace::Trace;
+use crate::spec;
 
 /// What every operation works with.
 pub struct Context {
@@ -42,4 +43,16 @@ pub struct Context {
     pub trace: Trace,
     /// The mount that the runtime's binary runs from, where it was made for that; a walk closes it when it has time.
     pub binary: Option<OwnedFd>,
+}
+
+/// Tells what is odd about a configuration and its plan. What the specification has ignored is no news to a program
+/// that takes anything on stderr for an error.
+fn warn<'a>(log: &Log, warnings: impl Iterator<Item = &'a String>) {
+    for warning in warnings {
+        if spec::is_unknown_field(warning) {
+            log.note(warning);
+        } else {
+            log.warn(warning);
+        }
+    }
 }

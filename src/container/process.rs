@@ -111,9 +111,7 @@ pub fn plan_outside(asked: &Asked<'_>, plan: &mut Plan) -> Result<()> {
         sched::plan_oom_score(score, plan);
     }
     if asked.user_namespace {
-        let limits = limits(asked.process)?;
-        let with_room = |limit| asked.descriptors.map_or_else(|| Limit::clone(&limit), |room| limit.with_room(room));
-        rlimits::plan(limits.into_iter().map(with_room).collect(), rlimits::By::Runtime, plan);
+        rlimits::plan_raise(&limits(asked.process)?, asked.descriptors.unwrap_or(0), plan)?;
     }
     Ok(())
 }
@@ -167,7 +165,7 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
         labels::plan_selinux(label, host.selinux, proc, plan)?;
     }
     plan_scheduling(asked, plan);
-    rlimits::plan(limits_of_init(asked)?, rlimits::By::Init, plan);
+    rlimits::plan(limits_of_init(asked)?, plan);
     // Before the filter, which may know nothing of close_range(2). What is opened later closes itself.
     fds::plan(asked.preserved_fds, plan);
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which is about to go.
@@ -265,12 +263,9 @@ fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {
     }
 }
 
-/// What the process sets for itself: in a user namespace only the limit that had to make room for the mounts.
+/// What the process sets for itself, with the limit that had to make room for the mounts.
 fn limits_of_init(asked: &Asked<'_>) -> Result<Vec<Limit>> {
     let mut all = limits(asked.process)?;
-    if asked.user_namespace {
-        all.retain(|limit| asked.descriptors.is_some() && limit.is_of_descriptors());
-    }
     if asked.descriptors.is_some() && !all.iter().any(Limit::is_of_descriptors) {
         all.push(Limit::of_runtime()?);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rootfs::shared;
 use crate::{cgroup, rdt};
 
 /// The record of one container.
@@ -45,4 +46,7 @@ pub struct Record {
     /// The group of `linux.intelRdt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<rdt::Record>,
+    /// The mounts, where they are in the runtime's mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_mounts: Option<shared::Record>,
 }

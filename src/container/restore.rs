@@ -16,6 +16,7 @@ use super::notify::{self, Notify};
 use super::record::Record;
 use super::run::{Manner, remove};
 use super::steps::{RecordCreated, RecordPid, WritePidFile, WriteRecord};
+use super::warn;
 use super::{Context, delete};
 use crate::cgroup::{self, Placement};
 use crate::checkpoint::{CheckVersion, Kind, Moment, Options, Restore, plan_restore};
@@ -67,9 +68,7 @@ fn make(context: &mut Context, request: &Request, asked: Restore) -> Result<(Rec
     }
     let record = Rc::new(RefCell::new(new_record(&config, request, host)?));
     let plan = trace.span("planning", || plan(&config, &record, &dir, request, asked, host))?;
-    for warning in config.warnings.iter().chain(&plan.warnings) {
-        log.warn(warning);
-    }
+    warn(log, config.warnings.iter().chain(&plan.warnings));
     log.debug_lines(|| plan.to_string());
     let seat = store.reserve(&request.id)?;
     if let Err(error) = prepare_notify(notifies, Start::Later, seat.dir()) {

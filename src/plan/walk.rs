@@ -384,7 +384,7 @@ fn spawn(
                 && !runtime.born_in_cgroup
             {
                 let move_in = |dir| fd::write_at(dir, c"cgroup.procs", pid.to_string().as_bytes());
-                runtime.slots.get(slot).and_then(move_in).why(|| "moving the container's process into its cgroup")?;
+                runtime.slots.get(slot).and_then(move_in).why(|| format!("error adding pid {pid} to cgroups"))?;
             }
             for (fd, kind) in own {
                 match ns::setns(fd.as_fd(), kind) {

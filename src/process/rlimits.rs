@@ -27,13 +27,6 @@ impl Limit {
         self.resource == NOFILE
     }
 
-    /// The limit as it has to be while the process still holds that many descriptors.
-    #[must_use]
-    pub fn with_room(&self, room: u64) -> Limit {
-        let room = if self.is_of_descriptors() { room } else { 0 };
-        Limit { soft: self.soft.max(room), hard: self.hard.max(room), ..self.clone() }
-    }
-
     /// The runtime's own limit on descriptors, which the process inherits where none is configured.
     ///
     /// # Errors
@@ -73,23 +66,55 @@ impl Outside for MakeRoom {
     }
 }
 
-/// Who sets the limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The process itself, while it still has the runtime's privileges.
-    Init,
-    /// The runtime, as a user namespace takes away the right to raise them.
-    Runtime,
+/// Adds what init cannot do to itself, as a user namespace takes away the right to it: the raising of ceilings.
+///
+/// Nothing is lowered here. Init still mounts and copies files, for which a small limit on descriptors or on the
+/// size of files would not be enough, and lowering needs no right. `room` is how many descriptors it holds.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn plan_raise(limits: &[Limit], room: u64, plan: &mut Plan) -> Result<()> {
+    let mut raised = Vec::new();
+    for limit in limits {
+        let (_, ceiling) = getrlimit(limit.resource).why(|| &limit.json)?;
+        if limit.hard > ceiling {
+            let hard = if limit.is_of_descriptors() { limit.hard.max(room) } else { limit.hard };
+            raised.push(Limit { soft: hard, hard, ..limit.clone() });
+        }
+    }
+    if !raised.is_empty() {
+        plan.outside(RaiseLimits(raised));
+    }
+    Ok(())
 }
 
-/// Adds the setting of all limits.
-pub fn plan(limits: Vec<Limit>, by: By, plan: &mut Plan) {
-    if limits.is_empty() {
-        return;
+/// Adds the setting of all limits, by the process itself.
+pub fn plan(limits: Vec<Limit>, plan: &mut Plan) {
+    if !limits.is_empty() {
+        plan.inside(SetLimits(limits));
     }
-    match by {
-        By::Init => plan.inside(SetLimits(limits)),
-        By::Runtime => plan.outside(SetLimits(limits)),
+}
+
+fn list(limits: &[Limit]) -> String {
+    let words: Vec<_> = limits.iter().map(|l| format!("{} {}/{}", l.name, l.soft, l.hard)).collect();
+    words.join(", ")
+}
+
+struct RaiseLimits(Vec<Limit>);
+
+impl fmt::Display for RaiseLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "raising rlimits to {}", list(&self.0))
+    }
+}
+
+impl Outside for RaiseLimits {
+    fn run(&self, runtime: &mut Runtime) -> Result<()> {
+        let pid = runtime.child()?.pid;
+        for limit in &self.0 {
+            prlimit(pid, limit.resource, limit.soft, limit.hard).why(|| &limit.json)?;
+        }
+        Ok(())
     }
 }
 
@@ -97,8 +122,7 @@ struct SetLimits(Vec<Limit>);
 
 impl fmt::Display for SetLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = self.0.iter().map(|l| format!("{} {}/{}", l.name, l.soft, l.hard)).collect();
-        write!(f, "setting rlimits {}", words.join(", "))
+        write!(f, "setting rlimits {}", list(&self.0))
     }
 }
 
@@ -113,15 +137,5 @@ impl Inside for SetLimits {
     fn explain(&self, fault: Fault) -> String {
         let limit = self.0.get(fault.detail as usize).map_or("", |limit| limit.json.as_str());
         format!("{limit}: {}", crate::error::errno_text(fault.errno))
-    }
-}
-
-impl Outside for SetLimits {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let pid = runtime.child()?.pid;
-        for limit in &self.0 {
-            prlimit(pid, limit.resource, limit.soft, limit.hard).why(|| &limit.json)?;
-        }
-        Ok(())
     }
 }

@@ -153,6 +153,12 @@ impl Inside for ResetAffinity {
     }
 }
 
+/// A mask as one number.
+fn hexadecimal(mask: &CpuMask) -> String {
+    let words: String = mask.iter().rev().map(|word| format!("{word:016x}")).collect();
+    format!("0x{}", words.trim_start_matches('0'))
+}
+
 /// The ids of a mask, as a list.
 fn ids(mask: &CpuMask) -> String {
     let set = |n: &usize| mask.get(n / 64).is_some_and(|word| word >> (n % 64) & 1 == 1);
@@ -163,7 +169,7 @@ struct SetAffinity(CpuMask);
 
 impl fmt::Display for SetAffinity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "setting the CPU affinity to {}", ids(&self.0))
+        write!(f, "setting the CPU affinity: {} ({})", hexadecimal(&self.0), ids(&self.0))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod masks;
 pub mod mount;
 pub mod options;
 pub mod pivot;
+pub mod shared;
 pub mod sources;
 
 pub use mount::{Setting, Sources};
@@ -73,7 +74,7 @@ impl<'a> Rootfs<'a> {
         self.input.setting.rootfs
     }
 
-    /// Adds the root alone, for a container without a mount namespace.
+    /// Adds the root alone, for a container that nothing is mounted for.
     ///
     /// # Errors
     /// As [`Rootfs::read`].

@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
-use super::beneath;
 use super::mount::{clone_tree, set_read_only};
+use super::{beneath, shared};
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, pivot_root, umount2};
@@ -26,6 +26,8 @@ pub enum Change {
     Move,
     /// chroot(2) alone, without a mount namespace.
     Chroot,
+    /// chroot(2) into a bind of the root, for mounts without a mount namespace.
+    ChrootBind,
 }
 
 /// `linux.rootfsPropagation`.
@@ -72,12 +74,14 @@ impl Propagation {
 
 /// Adds what comes before the mounts: propagation of the copied mounts, and the root as a mount of its own.
 pub fn plan_root(rootfs: CString, propagation: Propagation, change: Change, slot: Slot, plan: &mut Plan) {
-    if change == Change::Chroot {
-        plan.inside(OpenRoot { rootfs, slot });
-        return;
+    match change {
+        Change::Chroot => plan.inside(OpenRoot { rootfs, slot }),
+        Change::ChrootBind => shared::plan(rootfs, slot, plan),
+        Change::Pivot | Change::Move => {
+            plan.inside(SetPropagation(propagation.early()));
+            plan.inside(BindRoot { rootfs, follows: propagation.root_follows, slot });
+        }
     }
-    plan.inside(SetPropagation(propagation.early()));
-    plan.inside(BindRoot { rootfs, follows: propagation.root_follows, slot });
 }
 
 /// Adds the change of root.
@@ -85,9 +89,10 @@ pub fn plan_change(propagation: Propagation, change: Change, rootfs: &Path, slot
     match change {
         Change::Pivot => plan.inside(PivotRoot(slot)),
         Change::Move => beneath::plan(rootfs, slot, plan),
-        Change::Chroot => plan.inside(Chroot(slot)),
+        Change::Chroot | Change::ChrootBind => plan.inside(Chroot(slot)),
     }
-    if change != Change::Chroot && propagation.flags != propagation.early() {
+    // Without a mount namespace they would be the host's mounts.
+    if matches!(change, Change::Pivot | Change::Move) && propagation.flags != propagation.early() {
         plan.inside(SetPropagation(propagation.flags));
     }
 }

@@ -70,7 +70,9 @@ impl Capabilities {
                 }
             }
         }
-        warnings.extend(unknown.iter().map(|name| format!("{at}: unknown capability {name:?}, dropped")));
+        if !unknown.is_empty() {
+            warnings.push(format!("{at}: ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
+        }
         Ok(sets)
     }
 }

@@ -173,9 +173,22 @@ fn with_ignored(path: &serde_ignored::Path<'_>, root: &At<'_>, print: fn(&At<'_>
     line
 }
 
+const UNKNOWN_FIELD: &str = ": unknown field, ";
+
 /// The warning about a field that the specification does not have.
 pub fn unknown_field(at: &At<'_>) -> String {
-    format!("{at}: unknown field, ignored")
+    format!("{at}{UNKNOWN_FIELD}ignored")
+}
+
+/// The warning about a field that the specification has in another spelling.
+pub fn respelled_field(at: &At<'_>, name: &str) -> String {
+    format!("{at}{UNKNOWN_FIELD}read as {name:?}")
+}
+
+/// Whether a warning is one about an unknown field. The specification has such fields ignored, so that a program that
+/// reads stderr is not told of them: a log file, a terminal and `plan` are.
+pub fn is_unknown_field(warning: &str) -> bool {
+    warning.contains(UNKNOWN_FIELD)
 }
 
 /// The members of an object.

@@ -24,12 +24,14 @@ mod linux;
 mod list;
 mod process;
 mod resources;
+mod spelling;
 pub mod sysctl;
 
 pub use at::At;
 pub use capabilities::{Capabilities, capability_names, capability_names_of, capability_number};
 pub use check::{HOOKS, VERSION_MAX, VERSION_MIN, hooks};
 pub use gaps::CpuAffinity;
+pub use json::is_unknown_field;
 pub use linux::{
     MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, NAMESPACES, memory_policy_flag, memory_policy_mode, namespace_name,
     personality_flag,
@@ -103,6 +105,23 @@ impl Config {
 
 fn parse(text: &[u8]) -> Result<Config> {
     let text = json::utf8(text)?;
+    let read = parse_as_spelled(text);
+    match needs_correction(&read, |config| &config.warnings).then(|| spelling::corrected(text, &At::Root)).flatten() {
+        Some((text, mut warnings)) => {
+            let mut config = parse_as_spelled(&text)?;
+            warnings.append(&mut config.warnings);
+            Ok(Config { warnings, ..config })
+        }
+        None => read,
+    }
+}
+
+/// Whether what was read may have fields in another spelling: the usual text, which has none, is not searched for them.
+fn needs_correction<T>(read: &Result<T>, warnings: impl FnOnce(&T) -> &Vec<String>) -> bool {
+    read.as_ref().map_or(true, |read| warnings(read).iter().any(|warning| is_unknown_field(warning)))
+}
+
+fn parse_as_spelled(text: &str) -> Result<Config> {
     let mut warnings = Vec::new();
     let mut document = Document::split(text)?;
     let gaps = Gaps::take(&mut document.value, &mut warnings)?;
@@ -148,6 +167,19 @@ fn is_profile(text: &str) -> bool {
 /// The text is not a valid process; the message has the JSON path.
 pub fn read_process(text: &[u8]) -> Result<ProcessConfig> {
     let text = json::utf8(text)?;
+    let read = read_process_as_spelled(text);
+    let correct = || spelling::corrected(text, &At::Root.key("process"));
+    match needs_correction(&read, |process| &process.warnings).then(correct).flatten() {
+        Some((text, mut warnings)) => {
+            let mut process = read_process_as_spelled(&text)?;
+            warnings.append(&mut process.warnings);
+            Ok(ProcessConfig { warnings, ..process })
+        }
+        None => read,
+    }
+}
+
+fn read_process_as_spelled(text: &str) -> Result<ProcessConfig> {
     let at = At::Root.key("process");
     let mut warnings = Vec::new();
     let (gaps, value) = prepare_process(text, &mut warnings)?;

@@ -32,8 +32,10 @@ fn fail_every_step_of_create(case: &Case) {
         if is_after_create(&all, number) {
             done.ok();
             let error = case.orlop(&["start", &case.id]).fails();
-            // Before it waits nobody hears of its failure: `create` has told it to go on, and returned.
-            let died = ["has died", "died before", "has stopped"].iter().any(|words| error.contains(words));
+            // Before it waits nobody hears of its failure: `create` has told it to go on, and returned. Until it is dead it
+            // looks like one that runs.
+            let died =
+                ["has died", "died before", "has stopped", "already running"].iter().any(|words| error.contains(words));
             let hook =
                 step.strip_prefix("running ").is_some_and(|hook| error.contains(&format!("error running {hook}: ")));
             let named = hook || step.starts_with("executing") && error.contains("exec ");

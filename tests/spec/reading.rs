@@ -164,6 +164,30 @@ fn unknown_fields_are_warned_about() {
 }
 
 #[test]
+fn a_field_in_another_case_is_read_as_in_runc_and_told() {
+    let mut document = with("linux.resources.hugepageLimits", json!([{ "pagesize": "2MB", "limit": 1 }]));
+    document["process"]["NoNewPrivileges"] = json!(true);
+    document["linux"]["seccomp"] = json!({ "defaultaction": "SCMP_ACT_ALLOW" });
+    let config = read(&document).unwrap();
+    assert_eq!(config.spec.process().as_ref().unwrap().no_new_privileges(), Some(true));
+    let linux = config.spec.linux().as_ref().unwrap();
+    assert!(linux.seccomp().is_some());
+    let limits = linux.resources().as_ref().unwrap().hugepage_limits().as_ref().unwrap();
+    assert_eq!(limits[0].page_size(), "2MB");
+    assert_eq!(
+        config.warnings,
+        [
+            "config.json: linux.resources.hugepageLimits[0].pagesize: unknown field, read as \"pageSize\"",
+            "config.json: linux.seccomp.defaultaction: unknown field, read as \"defaultAction\"",
+            "config.json: process.NoNewPrivileges: unknown field, read as \"noNewPrivileges\"",
+        ]
+    );
+    let process = read_process(br#"{"CWD":"/","args":["a"],"User":{"uid":0,"GID":5}}"#).unwrap();
+    assert_eq!((process.process.user().gid(), process.warnings.len()), (5, 3));
+    assert_eq!(process.warnings[0], "process.CWD: unknown field, read as \"cwd\"");
+}
+
+#[test]
 fn unknown_capabilities_are_named_once_and_dropped() {
     let document = with(
         "process.capabilities",
@@ -172,7 +196,10 @@ fn unknown_capabilities_are_named_once_and_dropped() {
     let config = read(&document).unwrap();
     let expected = Capabilities { bounding: 1 << 5, effective: 1 << 40, ..Capabilities::default() };
     assert_eq!(config.capabilities, Some(expected));
-    assert_eq!(config.warnings, ["config.json: process.capabilities: unknown capability \"CAP_FUTURE\", dropped"]);
+    assert_eq!(
+        config.warnings,
+        ["config.json: process.capabilities: ignoring unknown or unavailable capabilities: [CAP_FUTURE]"]
+    );
     assert_eq!(read(&minimal()).unwrap().capabilities, None);
 }
 
@@ -232,7 +259,10 @@ fn a_process_file_is_read_like_the_process_of_a_configuration() {
     assert_eq!(read.cpu_affinity.initial.unwrap().words(), [2]);
     assert_eq!(
         read.warnings,
-        ["process.capabilities: unknown capability \"CAP_NEW\", dropped", "process.foo: unknown field, ignored"]
+        [
+            "process.capabilities: ignoring unknown or unavailable capabilities: [CAP_NEW]",
+            "process.foo: unknown field, ignored"
+        ]
     );
     for (value, expected) in [
         (json!({ "args": ["a"] }), "process.cwd: required"),

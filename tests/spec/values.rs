@@ -460,7 +460,7 @@ fn resources_are_checked() {
 fn the_rest_of_the_linux_section_is_checked() {
     refused([
         ("linux.rootfsPropagation", json!("foo"), "linux.rootfsPropagation: rootfsPropagation=foo is not supported"),
-        ("linux.readonlyPaths", json!(["/a", "b"]), "linux.readonlyPaths[1]: \"b\" is not an absolute path"),
+        ("linux.readonlyPaths", json!(["/a", ""]), "linux.readonlyPaths[1]: is empty"),
         ("linux.netDevices", json!({ "a/b": {} }), "linux.netDevices[\"a/b\"]: invalid network device name \"a/b\""),
         (
             "linux.netDevices",
