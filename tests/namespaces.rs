@@ -465,3 +465,11 @@ fn a_bind_mount_in_a_user_namespace_may_come_from_where_its_root_cannot_look() {
     bundle.mount("/seen", "bind", hidden.join("inner").to_str().unwrap(), &["rbind", "ro"]);
     assert_eq!(bundle.run().ok(), "text\n");
 }
+
+#[test]
+fn the_message_queues_of_a_user_namespace_belong_to_its_root() {
+    need_root!();
+    let mut bundle = Bundle::new("stat -c %u:%g /dev/mqueue; chmod 700 /dev/mqueue && stat -c %a /dev/mqueue");
+    bundle.user_namespace(100_000);
+    assert_eq!(bundle.run().ok(), "0:0\n700\n");
+}

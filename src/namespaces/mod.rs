@@ -212,6 +212,7 @@ pub fn plan_spawn(namespaces: &Namespaces, plan: &mut Plan) -> Result<Vec<Join>>
         match namespaces.get(kind) {
             Choice::Host => {}
             Choice::New if matches!(kind, Kind::Cgroup | Kind::Time) => {}
+            Choice::New if kind == Kind::Ipc && namespaces.is_private(Kind::User) => {}
             Choice::New => plan.spawn.flags |= kind.flag() as u64,
             Choice::Join { path, json } => {
                 let slot = plan.slot();
@@ -238,13 +239,17 @@ pub fn joined(joins: &[Join], kind: Kind, plan: &Plan) -> Option<Slot> {
     early.or_else(|| joins.iter().find(|join| join.kind == kind).map(|join| join.slot))
 }
 
-/// Adds the entering of existing namespaces, and of a new cgroup namespace.
+/// Adds the entering of existing namespaces, and of those that the clone does not make: the cgroup namespace, whose root is
+/// where init is when it makes it, and in a user namespace that of IPC, whose message queues belong to who makes it.
 pub fn plan_join(namespaces: &Namespaces, joins: Vec<Join>, plan: &mut Plan) {
     for join in joins {
         plan.inside(join);
     }
+    if namespaces.is_new(Kind::Ipc) && namespaces.is_private(Kind::User) {
+        plan.inside(Unshare(Kind::Ipc));
+    }
     if namespaces.is_new(Kind::Cgroup) {
-        plan.inside(UnshareCgroup);
+        plan.inside(Unshare(Kind::Cgroup));
     }
 }
 
@@ -294,17 +299,17 @@ impl Inside for Join {
     }
 }
 
-struct UnshareCgroup;
+struct Unshare(Kind);
 
-impl fmt::Display for UnshareCgroup {
+impl fmt::Display for Unshare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("making the cgroup namespace")
+        write!(f, "making the {} namespace", self.0.name())
     }
 }
 
-impl Inside for UnshareCgroup {
+impl Inside for Unshare {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        Ok(ns::unshare(libc::CLONE_NEWCGROUP)?)
+        Ok(ns::unshare(self.0.flag())?)
     }
 }
 
