@@ -27,12 +27,13 @@ fn set(bundle: &mut Bundle, section: &str, field: &str, value: &Value) {
 #[test]
 fn every_policy_that_the_kernel_takes_is_set() {
     need_root!();
+    let nice = scheduling_of(std::process::id().into()).1;
     for (scheduler, expected) in [
         (json!({"policy": "SCHED_OTHER", "nice": -5}), (0, -5, 0)),
         (json!({"policy": "SCHED_OTHER", "nice": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}), (0, 7, 0)),
         (json!({"policy": "SCHED_BATCH", "nice": 3}), (0, 3, 3)),
-        (json!({"policy": "SCHED_IDLE"}), (0, 0, 5)),
-        (json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS"]}), (0, 0, 0)),
+        (json!({"policy": "SCHED_IDLE"}), (0, nice, 5)),
+        (json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS"]}), (0, nice, 0)),
     ] {
         let mut bundle = Bundle::sleeping();
         set(&mut bundle, "process", "scheduler", &scheduler);
@@ -45,6 +46,7 @@ fn every_policy_that_the_kernel_takes_is_set() {
 #[test]
 fn realtime_policies_are_set_where_the_cgroup_has_time_for_them() {
     need_root!();
+    let nice = scheduling_of(std::process::id().into()).1;
     let mut bundle = Bundle::sleeping();
     let scheduler = |policy: &str| json!({"policy": policy, "priority": 10, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
     set(&mut bundle, "process", "scheduler", &scheduler("SCHED_FIFO"));
@@ -67,7 +69,7 @@ fn realtime_policies_are_set_where_the_cgroup_has_time_for_them() {
             skip!("the cgroup cannot have realtime time here: {}", done.stderr.trim());
         }
         done.ok();
-        assert_eq!(scheduling_of(bundle.pid(&id)), (10, 0, number), "{policy}");
+        assert_eq!(scheduling_of(bundle.pid(&id)), (10, nice, number), "{policy}");
         bundle.end(&id);
     }
 }
