@@ -270,7 +270,7 @@ fn mounts_without_a_mount_namespace_are_below_a_private_root_and_end_with_the_co
         awk -v r=$rootfs '$5 == r || $5 == r \"/m\" { print substr($5, length(r) + 1), $7 }' /proc/self/mountinfo |
             sort
         grep -c \" $rootfs\" /proc/self/mountinfo
-        orlop exec $id ls /m /proc/self/exe
+        orlop exec $id ls /m /proc/self/exe 2>&1
         orlop delete --force $id
         [ \"$before\" = \"$(cat /proc/self/mountinfo)\" ] && echo as before";
     let said = on_a_host(&bundle, script).ok();
