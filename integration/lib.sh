@@ -146,8 +146,8 @@ prepare_sandbox() {
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p /run/lock
     mount -t tmpfs -o mode=755 tmpfs /opt
-    # conmon leaves a socket here when the runtime does not come for it.
-    [[ $RUNTIME == /tmp/* ]] || mount -t tmpfs -o mode=1777 tmpfs /tmp
+    # conmon leaves a socket here when the runtime does not come for it. What is tried may itself lie here.
+    [[ $RUNTIME == /tmp/* || $HERE == /tmp/* ]] || mount -t tmpfs -o mode=1777 tmpfs /tmp
     mkdir -p "$WORK/home" "$WORK/tmp"
     export HOME=$WORK/home TMPDIR=$WORK/tmp
     # The distribution's programs, not what else a person has installed.
