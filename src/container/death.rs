@@ -31,10 +31,15 @@ pub fn explain(error: anyhow::Error, cgroup: &cgroup::Record, limit: Option<i64>
     if kills.unwrap_or(0) == 0 {
         return error;
     }
-    let numbers = cgroup.memory().map_or_else(String::new, |memory| {
-        let limit = memory.limit.map_or("unlimited".into(), |bytes| format!("{bytes} bytes"));
-        format!(" (limit {limit}, used up to {} bytes)", memory.peak.unwrap_or(memory.usage))
-    });
+    let numbers = match (cgroup.memory(), limit) {
+        (Some(memory), _) => {
+            let limit = memory.limit.map_or("unlimited".into(), |bytes| format!("{bytes} bytes"));
+            format!(" (limit {limit}, used up to {} bytes)", memory.peak.unwrap_or(memory.usage))
+        }
+        // systemd may remove the scope between two questions, too.
+        (None, Some(limit)) => format!(" (limit {limit} bytes)"),
+        (None, None) => String::new(),
+    };
     let mut detail = died.detail.clone();
     detail.code = "init-oom-killed";
     detail.hint = "raise linux.resources.memory.limit".into();
@@ -47,6 +52,28 @@ pub fn explain(error: anyhow::Error, cgroup: &cgroup::Record, limit: Option<i64>
 mod tests {
     use super::*;
     use crate::error::{Detail, Detailed, one_line};
+
+    #[test]
+    fn the_limit_is_told_when_the_cgroup_goes_while_it_is_asked() {
+        let dir = std::env::temp_dir().join(format!("orlop-death-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let told = || {
+            let detail = Detail { code: "init-died", phase: "inside", step: String::new(), hint: String::new() };
+            let message = "the container's init was killed by signal 9".to_owned();
+            let died = anyhow::Error::new(Detailed { message, detail, errno: None });
+            let paths = [(String::new(), dir.to_str().unwrap().to_owned())].into();
+            one_line(&explain(died, &cgroup::Record { paths, ..Default::default() }, Some(4096)))
+        };
+        std::fs::write(dir.join("memory.events"), "oom 1\noom_kill 1\n").unwrap();
+        let half_gone = told();
+        for (file, content) in [("memory.current", "1"), ("memory.peak", "4097"), ("memory.max", "4096")] {
+            std::fs::write(dir.join(file), content).unwrap();
+        }
+        let there = told();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(half_gone.contains("OOM-killed (memory limit too low?) (limit 4096 bytes): the"), "{half_gone}");
+        assert!(there.contains("(limit 4096 bytes, used up to 4097 bytes): the"), "{there}");
+    }
 
     #[test]
     fn a_killed_init_whose_cgroup_has_gone_is_told_with_the_memory_limit() {
