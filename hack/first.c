@@ -34,7 +34,7 @@ static int by_address(const void *a, const void *b)
 
 static void read_symbols(void)
 {
-    char line[4096], kind, name[4096];
+    char line[4096], kind, name[4096], *name_of_all;
     unsigned long address;
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "%lx %c %4095s", &address, &kind, name) != 3 || !strchr("tTwW", kind))
@@ -43,10 +43,16 @@ static void read_symbols(void)
         functions[count++] = (struct function){ .address = address, .name = strdup(name) };
     }
     qsort(functions, count, sizeof *functions, by_address);
+    /* One of several names has the section that the linker is to place: all are written, a line each. */
     size_t kept = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!kept || functions[kept - 1].address != functions[i].address)
+    for (size_t i = 0; i < count; i++) {
+        struct function *last = kept ? &functions[kept - 1] : NULL;
+        if (!last || last->address != functions[i].address) {
             functions[kept++] = functions[i];
+        } else if (asprintf(&name_of_all, "%s\n%s", last->name, functions[i].name) > 0) {
+            last->name = name_of_all;
+        }
+    }
     count = kept;
 }
 

@@ -694,12 +694,41 @@ fn the_order_of_every_plan_is_safe() {
         let met = plan.lines().position(|line| meets.iter().any(|meet| line.starts_with(meet)));
         assert!(at_last(&plan, "beside") < met.unwrap(), "{}", case.name);
         order("inside   keeping no descriptor", "inside   loading the seccomp filter");
-        order("inside   keeping no descriptor", "inside   limiting capabilities");
-        for root in ["inside   pivoting the root", "inside   moving the root"] {
-            if let Some(changed) = at(&plan, root) {
-                assert!(at_last(&plan, "inside   mounting") < changed, "{}: a mount after {root:?}", case.name);
-                order(root, "inside   masking paths");
+        for hook in ["prestart", "createRuntime", "createContainer"].map(|kind| format!("running {kind} hook")) {
+            for later in ["pivoting the root", "limiting capabilities", "making paths read-only", "masking paths"] {
+                let ran = plan.lines().enumerate().filter(|(_, line)| line.contains(&hook)).last().map(|(at, _)| at);
+                assert!(ran < at(&plan, &format!("inside   {later}")).or(Some(usize::MAX)), "{}: {later}", case.name);
             }
+        }
+        mounts_cover_nothing(case.name, &plan);
+    }
+}
+
+/// No mount covers or changes what has been masked before, and none of the host's is looked for in the container.
+fn mounts_cover_nothing(case: &str, plan: &str) {
+    let mut masked: Vec<&Path> = Vec::new();
+    let mut changed = false;
+    for line in plan.lines() {
+        changed |= line.starts_with("inside   pivoting the root") || line.starts_with("inside   moving the root");
+        for masks in ["inside   masking paths: ", "inside   making paths read-only: "] {
+            masked.extend(line.strip_prefix(masks).into_iter().flat_map(|list| list.split(", ")).map(Path::new));
+        }
+        let Some((source, place)) = line.strip_prefix("inside   mounting ").and_then(|rest| rest.rsplit_once(" at "))
+        else {
+            continue;
+        };
+        let place = Path::new(place.trim_end_matches(')').trim_matches('"'));
+        for path in &masked {
+            let apart = !path.starts_with(place) && !place.starts_with(path);
+            assert!(apart, "{case}: a mount at {place:?} after {path:?} has been masked");
+        }
+        if changed {
+            assert!(place.starts_with("/sys"), "{case}: {line:?} after the root has changed");
+            // What is there has no path any more, but one that has been opened.
+            let opened = plan
+                .lines()
+                .any(|line| line.strip_prefix("inside   opening ").is_some_and(|path| source.contains(path)));
+            assert!(source.starts_with("\"sysfs\"") || opened, "{case}: {line:?} after the root has changed");
         }
     }
 }

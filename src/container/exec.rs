@@ -152,7 +152,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
     let mut proc = Proc::default();
     process::plan_session(&asked, host, &mut proc, plan)?;
     process::plan_terminal(&asked, terminal.as_ref(), Missing::Refused, plan)?;
-    let program = process::plan_privileges(&asked, host, &mut proc, plan)?;
+    let program = process::plan_privileges(&asked, host, false, &mut proc, plan)?;
 
     // outside
     if let Some(socket) = pidfd_socket {

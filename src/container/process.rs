@@ -149,8 +149,20 @@ pub fn plan_terminal(
     Ok(())
 }
 
-/// Adds the rest up to the wait for `start`, in the order that privileges demand.
-pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut Plan) -> Result<Rc<Program>> {
+/// Adds the limit of capabilities. Hooks that init executes are not meant to have it.
+pub fn plan_bounding(asked: &Asked<'_>, plan: &mut Plan) {
+    caps::plan_bounding(asked.capabilities.unwrap_or_default().bounding, plan);
+}
+
+/// Adds the rest up to the wait for `start`, in the order that privileges demand; the limit of capabilities if it is
+/// not in the plan yet.
+pub fn plan_privileges(
+    asked: &Asked<'_>,
+    host: &Host,
+    bounded: bool,
+    proc: &mut Proc,
+    plan: &mut Plan,
+) -> Result<Rc<Program>> {
     let process = asked.process;
     let no_new_privs = process.no_new_privileges().unwrap_or(false);
     if no_new_privs {
@@ -172,8 +184,10 @@ pub fn plan_privileges(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &m
     if let Some(filter) = asked.seccomp.as_ref().filter(|_| !no_new_privs) {
         seccomp::load::plan(filter, asked.status, &asked.state, plan);
     }
+    if !bounded {
+        plan_bounding(asked, plan);
+    }
     let masks = masks(asked.capabilities.unwrap_or_default(), plan);
-    caps::plan_bounding(masks, plan);
     user::plan_stdio(process.user().uid(), plan);
     user::plan(user_of(process, asked, host), plan);
     caps::plan_sets(masks, plan);
@@ -241,7 +255,7 @@ pub fn mask(ids: &spec::IdSet) -> CpuMask {
 }
 
 fn masks(sets: Capabilities, plan: &mut Plan) -> caps::Masks {
-    let Capabilities { bounding, effective, permitted, inheritable, ambient } = sets;
+    let Capabilities { effective, permitted, inheritable, ambient, .. } = sets;
     let possible = ambient & permitted & inheritable;
     if possible != ambient {
         // The kernel refuses these; runc warns of each and goes on, and buildah relies on it.
@@ -249,7 +263,7 @@ fn masks(sets: Capabilities, plan: &mut Plan) -> caps::Masks {
             plan.warn(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"));
         }
     }
-    caps::Masks { bounding, sets: CapSets { effective, permitted, inheritable }, ambient: possible }
+    caps::Masks { sets: CapSets { effective, permitted, inheritable }, ambient: possible }
 }
 
 fn user_of(process: &Process, asked: &Asked<'_>, host: &Host) -> user::User {

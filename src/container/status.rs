@@ -1,5 +1,6 @@
 //! The container's status, asked of the kernel: runtime.md#state (runtime-spec v1.3.0), with runc's `paused`.
 
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 use super::record::Record;
 use super::store;
 use crate::error::{Result, Why};
-use crate::sys::{self, process};
+use crate::sys::{self, fd, process};
 
 /// The states of runtime.md, and `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,8 @@ fn waits_for_start(dir: &Path) -> bool {
 
 /// State letter and start time of /proc/PID/stat.
 pub fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let path = CString::new(format!("/proc/{pid}/stat")).ok()?;
+    let text = fd::read_whole(&path).ok()?;
     // The name in parentheses may hold anything, also parentheses and spaces.
     let after = text.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = text.get(after..)?.split(|byte| *byte == b' ');

@@ -8,7 +8,6 @@ use std::ffi::CStr;
 
 use anyhow::anyhow;
 use libcgroups::common::{CgroupSetup, DEFAULT_CGROUP_ROOT, get_cgroup_setup};
-use nix::errno::Errno;
 
 use crate::error::{Result, Why};
 use crate::sys::fd;
@@ -103,19 +102,10 @@ impl Own {
     }
 }
 
-/// A file's text; the error names the file. In two reads usually: std would grow its buffer from 32 bytes.
+/// A file's text; the error names the file.
 fn read(path: &CStr) -> Result<String> {
     let what = || format!("read {}", path.to_string_lossy());
-    let file = fd::open(path, libc::O_RDONLY, 0).why(what)?;
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 16384]);
-    loop {
-        match nix::unistd::read(&file, &mut chunk) {
-            Ok(0) => return String::from_utf8(bytes).map_err(|_| anyhow!("{}: no text", what())),
-            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).why(what),
-        }
-    }
+    String::from_utf8(fd::read_whole(path).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
 }
 
 /// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".

@@ -1,4 +1,4 @@
-//! The network namespace's own business: a new one is made beside init's first mounts, and its loopback device brought up.
+//! The network namespace's own business: a new one is made beside init's first mounts; init brings up its loopback device.
 //!
 //! Making a network namespace takes the kernel longer than all other namespaces and mounts of a container
 //! together. So the runtime makes it while init mounts, and hands it over; init enters it before the
@@ -72,7 +72,7 @@ struct MakeNetwork {
 
 impl fmt::Display for MakeNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("making the network namespace and bringing up its loopback")
+        f.write_str("making the network namespace")
     }
 }
 
@@ -87,7 +87,7 @@ impl Outside for MakeNetwork {
             if let Some(kept) = self.kept {
                 runtime.slots.put(kept, new);
             }
-            net::raise(c"lo").why(|| "loopback")
+            Ok(())
         });
         // Hooks, and everything else that the runtime does, belong in its own network.
         ns::setns(own.as_fd(), libc::CLONE_NEWNET).why(|| "returning to the runtime's own network namespace")?;
@@ -99,14 +99,16 @@ struct EnterNetwork(Slot);
 
 impl fmt::Display for EnterNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("entering the network namespace")
+        f.write_str("entering the network namespace and bringing up its loopback")
     }
 }
 
 impl Inside for EnterNetwork {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let namespace = channel::receive_fd(init.slots.get(self.0)?)?.ok_or(Errno::ECONNRESET)?;
-        Ok(ns::setns(namespace.as_fd(), libc::CLONE_NEWNET)?)
+        ns::setns(namespace.as_fd(), libc::CLONE_NEWNET)?;
+        // Init would only wait while the runtime did it.
+        Ok(net::raise(c"lo")?)
     }
 }
 

@@ -12,17 +12,16 @@ use crate::sys::cred::{self, CapSets};
 /// The sets as masks, bit n for capability n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Masks {
-    /// What the process and its descendants can ever have.
-    pub bounding: u64,
     /// effective, permitted and inheritable.
     pub sets: CapSets,
     /// What programs without file capabilities keep.
     pub ambient: u64,
 }
 
-/// Adds the drop of the bounding set, before the user changes.
-pub fn plan_bounding(masks: Masks, plan: &mut Plan) {
-    plan.inside(DropBounding(masks.bounding));
+/// Adds the drop of what is not in `bounding` from the bounding set, anywhere before the user changes: it tells only
+/// what execve gives.
+pub fn plan_bounding(bounding: u64, plan: &mut Plan) {
+    plan.inside(DropBounding(bounding));
 }
 
 /// Adds the other sets, after the user has changed.

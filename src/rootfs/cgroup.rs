@@ -47,7 +47,13 @@ pub struct V1 {
     pub path: String,
 }
 
-/// Adds the steps for one cgroup mount.
+/// Adds the opening of what [`plan`] may have to bind, for a mount that is made when the host's can no longer be seen.
+pub fn plan_open(unified: &Unified, own_namespace: bool, slot: Slot, plan: &mut Plan) {
+    let path = if own_namespace { &unified.path } else { &unified.mount };
+    plan.inside(OpenCgroup { path: path.clone(), slot });
+}
+
+/// Adds the steps for one cgroup mount; `opened` is what [`plan_open`] has opened.
 ///
 /// # Errors
 /// Names with NUL bytes.
@@ -55,6 +61,7 @@ pub fn plan(
     entry: &Entry<'_>,
     hierarchies: &Hierarchies,
     own_namespace: bool,
+    opened: Option<Slot>,
     setting: &Setting,
     plan: &mut Plan,
 ) -> Result<()> {
@@ -66,13 +73,15 @@ pub fn plan(
     if let Some(unified) = &hierarchies.unified {
         let bind = |path: &CString| BindCgroup {
             path: path.clone(),
+            opened,
             below: Below { shown: dest.clone(), dest: dest.clone(), dir: rootfs },
             attributes: entry.options.attributes(),
             after: After::of(&entry.options),
         };
         if own_namespace || setting.user_namespace {
             let data = (!entry.options.data.is_empty()).then(|| c(&entry.options.data)).transpose()?;
-            let first = MountUnified { dest: dest.clone(), flags, data, after: After::of(&entry.options), rootfs };
+            let after = After::of(&entry.options);
+            let first = MountUnified { dest: dest.clone(), flags, data, opened, after, rootfs };
             // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
             plan.inside(Either { first, second: bind(&unified.path), on: &[Errno::EPERM, Errno::EBUSY] });
         } else {
@@ -90,7 +99,8 @@ pub fn plan(
             plan.inside(MountHierarchy { data: c(&v1.data)?, below, flags });
         } else {
             let attributes = entry.options.attributes();
-            plan.inside(BindCgroup { path: c(&v1.path)?, below, attributes, after: After::default() });
+            let path = c(&v1.path)?;
+            plan.inside(BindCgroup { path, opened: None, below, attributes, after: After::default() });
         }
         // Programs look for each controller by its own name.
         let names: Vec<_> = v1.name.split(',').collect();
@@ -113,6 +123,8 @@ struct MountUnified {
     dest: Dest,
     flags: u64,
     data: Option<CString>,
+    /// What would be bound instead.
+    opened: Option<Slot>,
     after: After,
     rootfs: Slot,
 }
@@ -129,6 +141,8 @@ impl Inside for MountUnified {
         let dest = self.dest.make_dir(rootfs, 0o755)?;
         fd::fchdir(dest.as_fd())?;
         mount(Some(c"cgroup"), c".", Some(c"cgroup2"), self.flags, self.data.as_deref())?;
+        drop(self.opened.and_then(|slot| init.slots.take(slot)));
+        let rootfs = init.slots.get(self.rootfs)?;
         if self.after.is_nothing() {
             return Ok(());
         }
@@ -207,8 +221,28 @@ impl Inside for MountHierarchy {
     }
 }
 
+struct OpenCgroup {
+    path: CString,
+    slot: Slot,
+}
+
+impl fmt::Display for OpenCgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "opening {:?}", self.path)
+    }
+}
+
+impl Inside for OpenCgroup {
+    fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        init.slots.put(self.slot, clone_tree(fd::cwd(), &self.path, true)?);
+        Ok(())
+    }
+}
+
 struct BindCgroup {
     path: CString,
+    /// The same, if it has been opened before.
+    opened: Option<Slot>,
     below: Below,
     attributes: MountAttr,
     after: After,
@@ -222,7 +256,10 @@ impl fmt::Display for BindCgroup {
 
 impl Inside for BindCgroup {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let tree = clone_tree(fd::cwd(), &self.path, true)?;
+        let tree = match self.opened.and_then(|slot| init.slots.take(slot)) {
+            Some(tree) => tree,
+            None => clone_tree(fd::cwd(), &self.path, true)?,
+        };
         let dest = self.below.make(init)?;
         let old = match mount_setattr(tree.as_fd(), self.attributes, libc::AT_RECURSIVE, None) {
             Err(Errno::ENOSYS) => true,

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -17,13 +18,38 @@ use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
 use crate::sys::mount::{detached, move_mount, open_tree};
 
-/// Adds the masking.
+/// What covers masked paths, for all steps that mask: the first of a kind is made, the next ones are its clones.
+#[derive(Debug, Clone, Copy)]
+pub struct Covers {
+    /// For files.
+    null: Slot,
+    /// For directories.
+    empty: Slot,
+    /// Whether another step follows that masks.
+    more: bool,
+}
+
+impl Covers {
+    /// Two descriptors of the plan, for one step.
+    pub fn new(plan: &mut Plan) -> Covers {
+        Covers { null: plan.slot(), empty: plan.slot(), more: false }
+    }
+
+    /// The same, for a step that others may follow.
+    pub fn and_more(self, more: bool) -> Covers {
+        Covers { more, ..self }
+    }
+}
+
+/// Adds the masking of those paths that are `wanted` now.
 ///
 /// # Errors
 /// Paths that are none.
 pub fn plan(
     masked: &[String],
     read_only: &[String],
+    wanted: impl Fn(&Path) -> bool,
+    covers: Covers,
     label: Option<&CString>,
     rootfs: Slot,
     plan: &mut Plan,
@@ -33,15 +59,16 @@ pub fn plan(
         let mut seen = HashSet::new();
         let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
         // Twice the same path would be covered twice.
-        dests.retain(|dest| seen.insert(dest.as_str().to_owned()));
+        dests.retain(|dest| wanted(Path::new(dest.as_str())) && seen.insert(dest.as_str().to_owned()));
         Ok::<_, anyhow::Error>(dests)
     };
+    let (read_only, masked) = (dests("readonlyPaths", read_only)?, dests("maskedPaths", masked)?);
     if !read_only.is_empty() {
-        plan.inside(MakeReadOnly { paths: dests("readonlyPaths", read_only)?, rootfs });
+        plan.inside(MakeReadOnly { paths: read_only, rootfs });
     }
     if !masked.is_empty() {
         let null = Dest::new("dev", "/dev/null")?;
-        plan.inside(Mask { paths: dests("maskedPaths", masked)?, null, label: label.cloned(), rootfs });
+        plan.inside(Mask { paths: masked, null, covers, label: label.cloned(), rootfs });
     }
     Ok(())
 }
@@ -103,6 +130,7 @@ fn set_read_only_and_attach(tree: &OwnedFd, place: &OwnedFd) -> crate::sys::Resu
 struct Mask {
     paths: Vec<Dest>,
     null: Dest,
+    covers: Covers,
     /// What SELinux is to call the directory that covers directories.
     label: Option<CString>,
     rootfs: Slot,
@@ -117,27 +145,30 @@ impl fmt::Display for Mask {
 
 impl Inside for Mask {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let rootfs = init.slots.get(self.rootfs)?;
-        let mut null: Option<OwnedFd> = None;
-        let mut empty: Option<OwnedFd> = None;
         for (index, path) in self.paths.iter().enumerate() {
             let fault = Fault::at(index as u64);
+            let rootfs = init.slots.get(self.rootfs)?;
             let place = match path.open(rootfs) {
                 Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
                 other => other.map_err(&fault)?,
             };
             let is_dir = fd::is_dir(fd::stat(place.as_fd()).map_err(&fault)?.st_mode);
-            let cover = if is_dir { &mut empty } else { &mut null };
-            let cover = match cover {
-                // The first of a kind is attached itself; the next ones are clones of what is attached.
-                Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
+            let slot = if is_dir { self.covers.empty } else { self.covers.null };
+            let first = init.slots.get(slot).ok();
+            let cover = match first {
+                // What is attached is cloned.
+                Some(first) => open_tree(first, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
                 None if is_dir => empty_directory(self.label.as_deref()),
                 None => self.dev_null(rootfs),
             }
             .map_err(&fault)?;
             move_mount(cover.as_fd(), place.as_fd()).map_err(&fault)?;
-            let kept = if is_dir { &mut empty } else { &mut null };
-            kept.get_or_insert(cover);
+            if first.is_none() {
+                init.slots.put(slot, cover);
+            }
+        }
+        if !self.covers.more {
+            drop((init.slots.take(self.covers.null), init.slots.take(self.covers.empty)));
         }
         Ok(())
     }

@@ -40,6 +40,9 @@ pub struct Input {
     pub hierarchies: cgroup::Hierarchies,
     /// Whether the container has a cgroup namespace of its own.
     pub cgroup_namespace: bool,
+    /// Whether hooks are to find all mounts done and the root not yet changed (config.md#prestart, #createruntime-hooks,
+    /// #createcontainer-hooks).
+    pub observed: bool,
 }
 
 /// The mounts of a spec, read once and used by both halves of the plan.
@@ -49,6 +52,9 @@ pub struct Rootfs<'a> {
     entries: Vec<mount::Entry<'a>>,
     read_only_later: Vec<mount::ReadOnlyLater>,
     propagation: pivot::Propagation,
+    /// The masks and the change of root are done early where they can be, while the network is waited for.
+    covers: Option<masks::Covers>,
+    changed: bool,
 }
 
 impl<'a> Rootfs<'a> {
@@ -66,7 +72,7 @@ impl<'a> Rootfs<'a> {
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         let propagation = pivot::Propagation::read(word)?;
         input.setting.shares &= propagation.is_shared();
-        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new() })
+        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new(), covers: None, changed: false })
     }
 
     /// The descriptor of the root.
@@ -91,26 +97,31 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_mounts(&mut self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
-        let setting = &self.input.setting;
         let mut maps = idmap::Namespaces::default();
         self.plan_root(plan)?;
         let mut network = Some(network);
         let mut devices_missing = !self.dev_is_bound();
-        for (index, entry) in self.entries.iter().enumerate() {
-            if entry.looks_at_network()
+        // From where on all mounts are below /sys, which only the network is waited for with.
+        let below_sys = |entry: &&mount::Entry| Path::new(entry.dest.as_str()).starts_with("/sys");
+        let last = self.entries.len() - self.entries.iter().rev().take_while(below_sys).count();
+        let mut opened = None;
+        for index in 0..self.entries.len() {
+            if self.entries.get(index).is_some_and(mount::Entry::looks_at_network)
                 && let Some(enter) = network.take()
             {
-                // What may take its time meanwhile, if no mount that follows can have to do with it.
-                let below_sys = |later: &mount::Entry| Path::new(later.dest.as_str()).starts_with("/sys");
-                if devices_missing && self.entries.iter().skip(index).all(below_sys) {
-                    self.plan_devices(plan)?;
-                    devices_missing = false;
+                if index >= last {
+                    if std::mem::take(&mut devices_missing) {
+                        self.plan_devices(plan)?;
+                    }
+                    opened = self.plan_meanwhile(index, plan)?;
                 }
                 enter(plan);
             }
+            let Some(entry) = self.entries.get(index) else { continue };
+            let setting = &self.input.setting;
             if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
-                cgroup::plan(entry, hierarchies, own, setting, plan)?;
+                cgroup::plan(entry, hierarchies, own, opened.take(), setting, plan)?;
             } else {
                 self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }
@@ -122,6 +133,45 @@ impl<'a> Rootfs<'a> {
             enter(plan);
         }
         Ok(())
+    }
+
+    /// Adds what may be done before the mounts from `rest` on, all of which are below /sys, while the network namespace
+    /// is being made: most of what init has to do takes no longer than that. Gives back the host's cgroups, opened
+    /// for such a mount, where the root has been changed.
+    fn plan_meanwhile(&mut self, rest: usize, plan: &mut Plan) -> Result<Option<Slot>> {
+        let input = &self.input;
+        if input.observed || input.setting.user_namespace || input.change != pivot::Change::Pivot {
+            return Ok(None);
+        }
+        let (own_proc, others) = self.entries.split_at(rest);
+        if own_proc.iter().any(|entry| entry.dest.as_str() == "/proc" && entry.fstype == "proc" && !entry.is_bind()) {
+            let covers = masks::Covers::new(plan);
+            let linux = self.spec.linux().as_ref();
+            let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+            let more = masked.iter().any(|path| !is_below_proc(Path::new(path)));
+            self.plan_masks_of(is_below_proc, covers.and_more(more), plan)?;
+            self.covers = Some(covers);
+        }
+        let is_cgroup =
+            |entry: &&mount::Entry| matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind();
+        let is_sysfs = |entry: &&mount::Entry| entry.fstype == "sysfs" && !entry.is_bind();
+        let (cgroups, sysfs) = (others.iter().filter(is_cgroup).count(), others.iter().filter(is_sysfs).count());
+        let unified = input.hierarchies.unified.as_ref();
+        if cgroups + sysfs < others.len()
+            || cgroups > 1
+            || cgroups == 1 && unified.is_none()
+            || !self.propagation.is_early()
+        {
+            return Ok(None);
+        }
+        let opened = unified.filter(|_| cgroups == 1).map(|unified| {
+            let slot = plan.slot();
+            cgroup::plan_open(unified, input.cgroup_namespace, slot, plan);
+            slot
+        });
+        self.plan_change(plan);
+        self.changed = true;
+        Ok(opened)
     }
 
     fn plan_devices(&self, plan: &mut Plan) -> Result<()> {
@@ -136,8 +186,11 @@ impl<'a> Rootfs<'a> {
         self.entries.iter().any(|entry| entry.is_bind() && entry.dest.as_str() == "/dev")
     }
 
-    /// Adds the change of root.
+    /// Adds the change of root, if it has not been changed while the network was waited for.
     pub fn plan_change(&self, plan: &mut Plan) {
+        if self.changed {
+            return;
+        }
         let input = &self.input;
         pivot::plan_change(self.propagation, input.change, &input.path, self.slot(), plan);
     }
@@ -156,17 +209,28 @@ impl<'a> Rootfs<'a> {
         Ok(())
     }
 
-    /// Adds the masks.
+    /// Adds the masks that have not been added yet.
     ///
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_masks(&self, plan: &mut Plan) -> Result<()> {
-        let linux = self.spec.linux().as_ref();
-        let list = |paths: Option<&Vec<String>>| paths.cloned().unwrap_or_default();
-        let masked = list(linux.and_then(|l| l.masked_paths().as_ref()));
-        let read_only = list(linux.and_then(|l| l.readonly_paths().as_ref()));
-        masks::plan(&masked, &read_only, self.input.setting.label.as_ref(), self.slot(), plan)
+        match &self.covers {
+            Some(covers) => self.plan_masks_of(|path| !is_below_proc(path), *covers, plan),
+            None => self.plan_masks_of(|_| true, masks::Covers::new(plan), plan),
+        }
     }
+
+    fn plan_masks_of(&self, wanted: impl Fn(&Path) -> bool, covers: masks::Covers, plan: &mut Plan) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+        let read_only = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+        masks::plan(masked, read_only, wanted, covers, self.input.setting.label.as_ref(), self.slot(), plan)
+    }
+}
+
+/// What no mount below /sys can have to do with, in a container with a procfs of its own.
+fn is_below_proc(path: &Path) -> bool {
+    path.starts_with("/proc")
 }
 
 /// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.

@@ -64,6 +64,11 @@ impl Propagation {
         self.flags & libc::MS_SHARED != 0
     }
 
+    /// Whether nothing is to be set after the root has changed.
+    pub fn is_early(self) -> bool {
+        self.flags == self.early()
+    }
+
     /// What all mounts of the copied tree become until the root has changed: what is mounted for the container, and
     /// the unmounting of the old root, must reach none of the host's mounts. What was asked for is set afterwards.
     fn early(self) -> u64 {
@@ -92,7 +97,7 @@ pub fn plan_change(propagation: Propagation, change: Change, rootfs: &Path, slot
         Change::Chroot | Change::ChrootBind => plan.inside(Chroot(slot)),
     }
     // Without a mount namespace they would be the host's mounts.
-    if matches!(change, Change::Pivot | Change::Move) && propagation.flags != propagation.early() {
+    if matches!(change, Change::Pivot | Change::Move) && !propagation.is_early() {
         plan.inside(SetPropagation(propagation.flags));
     }
 }

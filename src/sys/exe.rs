@@ -17,7 +17,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::mount::{MountAttr, mount_setattr, open_tree};
 use super::process::Strings;
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, fd};
 use crate::error::{self, Why};
 
 /// Numbers from here on are not those of `--preserve-fds`.
@@ -33,13 +33,13 @@ const SELF: &std::ffi::CStr = c"/proc/self/exe";
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
 pub fn protect() -> error::Result<Option<OwnedFd>> {
-    let exe = super::fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
+    let exe = fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
     if is_protected(exe.as_fd()) {
         return Ok(None);
     }
-    let copy = match read_only_clone() {
+    let copy = match read_only_clone(exe.as_fd()) {
         // Low numbers are those of descriptors that the caller may want to pass on.
-        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(super::fd::duplicate_from(tree.as_fd(), HIGH).ok()),
+        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(fd::duplicate_from(tree.as_fd(), HIGH).ok()),
         Ok(tree) => tree,
         Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
     };
@@ -64,8 +64,8 @@ fn is_protected(exe: BorrowedFd<'_>) -> bool {
         .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE))
 }
 
-fn read_only_clone() -> Result<OwnedFd> {
-    let tree = open_tree(super::fd::cwd(), SELF, libc::OPEN_TREE_CLONE)?;
+fn read_only_clone(exe: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let tree = open_tree(exe, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32)?;
     let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), read_only, 0, None)?;
     Ok(tree)
@@ -77,7 +77,7 @@ fn read_only_clone() -> Result<OwnedFd> {
 /// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
 fn become_file(tree: BorrowedFd<'_>) -> Result<()> {
     let path = CString::new(format!("/proc/self/fd/{}", tree.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
-    let file = super::fd::open(&path, libc::O_RDONLY, 0)?;
+    let file = fd::open(&path, libc::O_RDONLY, 0)?;
     let image = Image::own().ok_or(Errno::ENOEXEC)?;
     for segment in image.segments() {
         segment.move_to(file.as_fd())?;
@@ -231,7 +231,8 @@ struct Map {
 impl Map {
     /// What the kernel says that it is now (proc_pid_stat(5)), with another executable.
     fn own(file: BorrowedFd<'_>) -> Option<Map> {
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let stat = fd::read_whole(c"/proc/self/stat").ok()?;
+        let stat = std::str::from_utf8(&stat).ok()?;
         // The second field is the name in parentheses, which may contain anything.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();

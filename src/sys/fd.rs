@@ -137,6 +137,20 @@ pub fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// What a small file of procfs says, in two reads: std would grow its buffer from 32 bytes.
+pub fn read_whole(path: &CStr) -> Result<Vec<u8>> {
+    let file = open(path, libc::O_RDONLY, 0)?;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
+    loop {
+        match nix::unistd::read(&file, &mut chunk) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Opens `path` below `dir` for writing and writes `bytes` in one call.
 pub fn write_at(dir: BorrowedFd<'_>, path: &CStr, bytes: &[u8]) -> Result<()> {
     let fd = openat(dir, path, libc::O_WRONLY, 0)?;
