@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Hooks};
 
 use crate::error::{Result, Why, errno_text};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
@@ -52,6 +52,13 @@ pub struct Memory {
 
 /// The memory that a hook of init writes to, as the runtime holds it.
 type Said = Rc<RefCell<Option<File>>>;
+
+/// Whether some run when all is mounted and the root has not been changed yet.
+pub fn look_at_mounts(hooks: &Hooks) -> bool {
+    #[allow(deprecated)]
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    lists.into_iter().flatten().any(|list| !list.is_empty())
+}
 
 /// Adds the hooks of one kind, run by the runtime with that status.
 pub fn plan_outside(kind: &'static str, hooks: &[Hook], status: &'static str, state: &State, plan: &mut Plan) {

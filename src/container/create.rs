@@ -244,8 +244,10 @@ pub fn plan_create(
     rdt.iter().for_each(|wanted| rdt::plan_make(wanted, plan));
     let net_devices = plan_net_devices(spec, &namespaces, plan)?;
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
-    let observed = looks_at_mounts(&hooks);
-    let mut rootfs = Rootfs::read(spec, Input { observed, ..input(record, request, &namespaces, host, root, label) })?;
+    // The runtime can make it only if it can come back from it.
+    let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
+    let has_time = namespaces.is_new(Kind::Network) && !user_namespace && !hooks::look_at_mounts(&hooks);
+    let mut rootfs = Rootfs::read(spec, Input { has_time, ..input(record, request, &namespaces, host, root, label) })?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);
@@ -260,12 +262,9 @@ pub fn plan_create(
 
     // inside: namespaces first (and beside them what takes long), then the root and all that is mounted there.
     let mut proc = Proc::default();
-    // The runtime can make it only if it can come back from it.
-    let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
     let origin = plan_network(&namespaces, user_namespace, &net_devices, &joins, plan);
     let enter_network = |plan: &mut Plan| {
-        // Here is time for what can be anywhere.
-        if !observed {
+        if has_time {
             process::plan_bounding(&asked, plan);
         }
         origin.into_iter().for_each(|origin| network::plan_enter(origin, plan));
@@ -315,7 +314,7 @@ pub fn plan_create(
     if namespaces.is_private(Kind::Mount) {
         rootfs.plan_masks(plan)?;
     }
-    let program = process::plan_privileges(&asked, host, !observed, &mut proc, plan)?;
+    let program = process::plan_privileges(&asked, host, has_time, &mut proc, plan)?;
 
     // outside: the caller may know of it now.
     if let Some(socket) = pidfd_socket {
@@ -345,13 +344,6 @@ pub fn plan_create(
         plan.outside(RecordCreated(dir.to_owned()));
     }
     Ok(std::mem::take(plan))
-}
-
-/// Whether hooks run between the mounts and the change of root.
-fn looks_at_mounts(hooks: &Hooks) -> bool {
-    #[allow(deprecated)]
-    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
-    lists.into_iter().flatten().any(|list| !list.is_empty())
 }
 
 /// The network devices that are to move; adds a look for them.
@@ -543,7 +535,7 @@ fn input(
         devices: if user_namespace { devices::Method::Bind } else { devices::Method::Make },
         hierarchies: hierarchies(&host.cgroup, &record.cgroup),
         cgroup_namespace: namespaces.is_private(Kind::Cgroup),
-        observed: true,
+        has_time: false,
     }
 }
 

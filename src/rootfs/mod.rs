@@ -40,9 +40,10 @@ pub struct Input {
     pub hierarchies: cgroup::Hierarchies,
     /// Whether the container has a cgroup namespace of its own.
     pub cgroup_namespace: bool,
-    /// Whether hooks are to find all mounts done and the root not yet changed (config.md#prestart, #createruntime-hooks,
-    /// #createcontainer-hooks).
-    pub observed: bool,
+    /// Whether there is time before the network can be entered, and nobody who would see what is done with it: hooks are
+    /// to find all mounts done and the root not yet changed (config.md#prestart, #createruntime-hooks, #createcontainer-hooks),
+    /// and in a user namespace the kernel makes a sysfs only where it sees one.
+    pub has_time: bool,
 }
 
 /// The mounts of a spec, read once and used by both halves of the plan.
@@ -140,7 +141,7 @@ impl<'a> Rootfs<'a> {
     /// for such a mount, where the root has been changed.
     fn plan_meanwhile(&mut self, rest: usize, plan: &mut Plan) -> Result<Option<Slot>> {
         let input = &self.input;
-        if input.observed || input.setting.user_namespace || input.change != pivot::Change::Pivot {
+        if !input.has_time || input.change != pivot::Change::Pivot {
             return Ok(None);
         }
         let (own_proc, others) = self.entries.split_at(rest);
