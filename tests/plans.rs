@@ -707,16 +707,16 @@ fn the_order_of_every_plan_is_safe() {
 /// No mount covers or changes what has been masked before, and none of the host's is looked for in the container.
 fn mounts_cover_nothing(case: &str, plan: &str) {
     let mut masked: Vec<&Path> = Vec::new();
+    let mut opened: Vec<&str> = Vec::new();
     let mut changed = false;
     for line in plan.lines() {
         changed |= line.starts_with("inside   pivoting the root") || line.starts_with("inside   moving the root");
-        for masks in ["inside   masking paths: ", "inside   making paths read-only: "] {
-            masked.extend(line.strip_prefix(masks).into_iter().flat_map(|list| list.split(", ")).map(Path::new));
-        }
-        let Some((source, place)) = line.strip_prefix("inside   mounting ").and_then(|rest| rest.rsplit_once(" at "))
-        else {
-            continue;
-        };
+        opened.extend(line.strip_prefix("inside   opening ").filter(|_| !changed));
+        let list = covered(line);
+        assert!(list.iter().all(|path| !masked.contains(path)), "{case}: {line:?} covers a path again");
+        masked.extend(list);
+        let mounted = line.strip_prefix("inside   mounting ").and_then(|rest| rest.rsplit_once(" at "));
+        let Some((source, place)) = mounted else { continue };
         let place = Path::new(place.trim_end_matches(')').trim_matches('"'));
         for path in &masked {
             let apart = !path.starts_with(place) && !place.starts_with(path);
@@ -724,13 +724,98 @@ fn mounts_cover_nothing(case: &str, plan: &str) {
         }
         if changed {
             assert!(place.starts_with("/sys"), "{case}: {line:?} after the root has changed");
-            // What is there has no path any more, but one that has been opened.
-            let opened = plan
-                .lines()
-                .any(|line| line.strip_prefix("inside   opening ").is_some_and(|path| source.contains(path)));
-            assert!(source.starts_with("\"sysfs\"") || opened, "{case}: {line:?} after the root has changed");
+            // What is there has no path any more, but one that has been opened; so there is no second way either.
+            let known =
+                source == "\"sysfs\" to rootfs" || opened.iter().any(|path| source == format!("{path} to rootfs"));
+            assert!(known, "{case}: {line:?} after the root has changed");
         }
     }
+}
+
+/// The paths that a step covers or makes read-only.
+fn covered(line: &str) -> Vec<&Path> {
+    let lists = ["inside   masking paths: ", "inside   making paths read-only: "];
+    let list = lists.into_iter().find_map(|words| line.strip_prefix(words));
+    let paths = list.map(|list| list.split_once(" labelled ").map_or(list, |(paths, _)| paths));
+    paths.into_iter().flat_map(|paths| paths.split(", ")).map(Path::new).collect()
+}
+
+/// Only what is the same before init has entered its network namespace is covered before, and nothing is left out.
+#[test]
+fn paths_are_covered_when_they_are_there() {
+    let early = ["/proc/kcore", "/proc/sys"];
+    let late = ["/proc/sys/net/ipv4", "/proc/device-tree", "/proc/net", "/sys/firmware", "/data", "/proc/sys/kernel"];
+    type Change = fn(&mut Value);
+    let shapes: [(&str, Change); 5] = [
+        ("", |_| {}),
+        ("a mount in procfs", |config| {
+            let more =
+                json!({"destination": "/proc/sys/fs/binfmt_misc", "type": "tmpfs", "source": "x", "options": ["ro"]});
+            config["mounts"].as_array_mut().unwrap().insert(1, more);
+        }),
+        ("a read-only /dev", |config| {
+            let dev = config["mounts"].as_array_mut().unwrap().iter_mut().find(|mount| mount["destination"] == "/dev");
+            dev.unwrap()["options"] = json!(["ro"]);
+        }),
+        ("the read-only root's /dev", |config| {
+            config["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        }),
+        ("mounts that cannot be bound", |config| config["linux"]["rootfsPropagation"] = json!("runbindable")),
+    ];
+    for (shape, change) in shapes {
+        let mut config = default_config();
+        config["linux"]["maskedPaths"] = json!(["proc/kcore", "/proc/device-tree", "/data/../data", "/sys/firmware"]);
+        config["linux"]["readonlyPaths"] =
+            json!(["/proc/sys/net/ipv4", "/proc/sys/kernel", "/proc/net", "/proc/sys", "/proc/sys"]);
+        change(&mut config);
+        let plan = case("covered", On::V2, config).plan();
+        let network = at(&plan, "inside   entering the network namespace").unwrap();
+        let when = |path: &str| {
+            let lines: Vec<_> =
+                plan.lines().enumerate().filter(|(_, line)| covered(line).contains(&Path::new(path))).collect();
+            assert_eq!(lines.len(), 1, "{shape}: {path} is covered by {lines:?}");
+            lines[0].0
+        };
+        for path in early {
+            assert_eq!(when(path) < network, shape.is_empty(), "{shape}: {path}");
+        }
+        for path in late {
+            assert!(when(path) > network, "{shape}: {path}");
+        }
+        let pivoted = at(&plan, "inside   pivoting the root").unwrap();
+        assert_eq!(pivoted < network, shape != "mounts that cannot be bound", "{shape}");
+    }
+}
+
+/// After the root has changed there is no path to the host's, and no sysfs that lets a user namespace make another.
+#[test]
+fn the_root_changes_early_only_where_nothing_of_the_host_is_needed() {
+    let with_namespace = |namespace: Value| {
+        let mut config = default_config();
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|old| old["type"] != namespace["type"]);
+        list.push(namespace);
+        config
+    };
+    let cases = [
+        case("in a user's namespace", On::Podman, default_config()),
+        case("cgroup namespace", On::V2, with_namespace(json!({"type": "cgroup"}))),
+        case(
+            "the network namespace of the host",
+            On::V2,
+            with_namespace(json!({"type": "network", "path": "/proc/self/ns/net"})),
+        ),
+    ];
+    for case in cases {
+        let plan = case.plan();
+        let pivoted = at(&plan, "inside   pivoting the root").unwrap();
+        assert!(at_last(&plan, "inside   mounting") < pivoted, "{}:\n{plan}", case.name);
+    }
+    let plan = case("default", On::V2, default_config()).plan();
+    assert!(at(&plan, "inside   pivoting the root") < at(&plan, "inside   mounting \"sysfs\""), "{plan}");
 }
 
 /// Where the last step that begins so stands.

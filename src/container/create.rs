@@ -246,7 +246,8 @@ pub fn plan_create(
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
     // The runtime can make it only if it can come back from it.
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
-    let has_time = namespaces.is_new(Kind::Network) && !user_namespace && !hooks::look_at_mounts(&hooks);
+    let makes = namespaces.is_new(Kind::Network) && namespaces.is_new(Kind::Mount) && !user_namespace;
+    let has_time = makes && !hooks::look_at_mounts(&hooks);
     let mut rootfs = Rootfs::read(spec, Input { has_time, ..input(record, request, &namespaces, host, root, label) })?;
 
     // outside: what init cannot do to itself.

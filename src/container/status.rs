@@ -66,7 +66,7 @@ fn waits_for_start(dir: &Path) -> bool {
 /// State letter and start time of /proc/PID/stat.
 pub fn stat(pid: i32) -> Option<(u8, u64)> {
     let path = CString::new(format!("/proc/{pid}/stat")).ok()?;
-    let text = fd::read_whole(&path).ok()?;
+    let text = fd::read_whole(&path, 1024).ok()?;
     // The name in parentheses may hold anything, also parentheses and spaces.
     let after = text.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = text.get(after..)?.split(|byte| *byte == b' ');

@@ -105,7 +105,7 @@ impl Own {
 /// A file's text; the error names the file.
 fn read(path: &CStr) -> Result<String> {
     let what = || format!("read {}", path.to_string_lossy());
-    String::from_utf8(fd::read_whole(path).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
+    String::from_utf8(fd::read_whole(path, 16384).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
 }
 
 /// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".

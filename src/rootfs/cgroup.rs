@@ -47,10 +47,10 @@ pub struct V1 {
     pub path: String,
 }
 
-/// Adds the opening of what [`plan`] may have to bind, for a mount that is made when the host's can no longer be seen.
-pub fn plan_open(unified: &Unified, own_namespace: bool, slot: Slot, plan: &mut Plan) {
-    let path = if own_namespace { &unified.path } else { &unified.mount };
-    plan.inside(OpenCgroup { path: path.clone(), slot });
+/// Adds the opening of what [`plan`] binds without a cgroup namespace, for a mount that is made when the host's can no
+/// longer be seen.
+pub fn plan_open(unified: &Unified, slot: Slot, plan: &mut Plan) {
+    plan.inside(OpenCgroup { path: unified.mount.clone(), slot });
 }
 
 /// Adds the steps for one cgroup mount; `opened` is what [`plan_open`] has opened.
@@ -80,8 +80,7 @@ pub fn plan(
         };
         if own_namespace || setting.user_namespace {
             let data = (!entry.options.data.is_empty()).then(|| c(&entry.options.data)).transpose()?;
-            let after = After::of(&entry.options);
-            let first = MountUnified { dest: dest.clone(), flags, data, opened, after, rootfs };
+            let first = MountUnified { dest: dest.clone(), flags, data, after: After::of(&entry.options), rootfs };
             // A user namespace may mount cgroup2 only together with a cgroup namespace of its own.
             plan.inside(Either { first, second: bind(&unified.path), on: &[Errno::EPERM, Errno::EBUSY] });
         } else {
@@ -123,8 +122,6 @@ struct MountUnified {
     dest: Dest,
     flags: u64,
     data: Option<CString>,
-    /// What would be bound instead.
-    opened: Option<Slot>,
     after: After,
     rootfs: Slot,
 }
@@ -141,8 +138,6 @@ impl Inside for MountUnified {
         let dest = self.dest.make_dir(rootfs, 0o755)?;
         fd::fchdir(dest.as_fd())?;
         mount(Some(c"cgroup"), c".", Some(c"cgroup2"), self.flags, self.data.as_deref())?;
-        drop(self.opened.and_then(|slot| init.slots.take(slot)));
-        let rootfs = init.slots.get(self.rootfs)?;
         if self.after.is_nothing() {
             return Ok(());
         }
@@ -256,8 +251,8 @@ impl fmt::Display for BindCgroup {
 
 impl Inside for BindCgroup {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let tree = match self.opened.and_then(|slot| init.slots.take(slot)) {
-            Some(tree) => tree,
+        let tree = match self.opened {
+            Some(slot) => init.slots.take(slot).ok_or(Errno::EBADF)?,
             None => clone_tree(fd::cwd(), &self.path, true)?,
         };
         let dest = self.below.make(init)?;

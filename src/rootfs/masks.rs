@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -30,25 +29,62 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// Two descriptors of the plan, for one step.
+    /// Two descriptors of the plan.
     pub fn new(plan: &mut Plan) -> Covers {
         Covers { null: plan.slot(), empty: plan.slot(), more: false }
     }
+}
 
-    /// The same, for a step that others may follow.
-    pub fn and_more(self, more: bool) -> Covers {
-        Covers { more, ..self }
+/// Which paths are covered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that [are the same](SAME_EVERYWHERE) in every network namespace.
+    Early,
+    /// The others.
+    Late,
+}
+
+/// Entries of procfs that are no links (as /proc/device-tree is, into sysfs), and that do not depend on the network
+/// namespace of who looks (as what is in /proc/sys/net does): a cover stays where it is.
+const SAME_EVERYWHERE: [&str; 16] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/interrupts",
+    "/proc/irq",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+
+impl Which {
+    fn has(self, dest: &Dest) -> bool {
+        let early = || SAME_EVERYWHERE.contains(&dest.as_str());
+        match self {
+            Which::All => true,
+            Which::Early => early(),
+            Which::Late => !early(),
+        }
     }
 }
 
-/// Adds the masking of those paths that are `wanted` now.
+/// Adds the masking, and the making read-only, of those paths whose turn it is.
 ///
 /// # Errors
 /// Paths that are none.
 pub fn plan(
-    masked: &[String],
-    read_only: &[String],
-    wanted: impl Fn(&Path) -> bool,
+    (masked, read_only): (&[String], &[String]),
+    which: Which,
     covers: Covers,
     label: Option<&CString>,
     rootfs: Slot,
@@ -59,15 +95,18 @@ pub fn plan(
         let mut seen = HashSet::new();
         let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
         // Twice the same path would be covered twice.
-        dests.retain(|dest| wanted(Path::new(dest.as_str())) && seen.insert(dest.as_str().to_owned()));
+        dests.retain(|dest| seen.insert(dest.as_str().to_owned()));
         Ok::<_, anyhow::Error>(dests)
     };
-    let (read_only, masked) = (dests("readonlyPaths", read_only)?, dests("maskedPaths", masked)?);
+    let now = |dests: Vec<Dest>| dests.into_iter().partition::<Vec<_>, _>(|dest| which.has(dest));
+    let (read_only, _) = now(dests("readonlyPaths", read_only)?);
     if !read_only.is_empty() {
         plan.inside(MakeReadOnly { paths: read_only, rootfs });
     }
+    let (masked, others) = now(dests("maskedPaths", masked)?);
     if !masked.is_empty() {
         let null = Dest::new("dev", "/dev/null")?;
+        let covers = Covers { more: which == Which::Early && !others.is_empty(), ..covers };
         plan.inside(Mask { paths: masked, null, covers, label: label.cloned(), rootfs });
     }
     Ok(())

@@ -141,38 +141,44 @@ impl<'a> Rootfs<'a> {
     /// for such a mount, where the root has been changed.
     fn plan_meanwhile(&mut self, rest: usize, plan: &mut Plan) -> Result<Option<Slot>> {
         let input = &self.input;
-        if !input.has_time || input.change != pivot::Change::Pivot {
+        if !input.has_time || input.change != pivot::Change::Pivot || !self.propagation.is_early() {
             return Ok(None);
         }
-        let (own_proc, others) = self.entries.split_at(rest);
-        if own_proc.iter().any(|entry| entry.dest.as_str() == "/proc" && entry.fstype == "proc" && !entry.is_bind()) {
+        if self.may_mask_early(rest) {
             let covers = masks::Covers::new(plan);
-            let linux = self.spec.linux().as_ref();
-            let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
-            let more = masked.iter().any(|path| !is_below_proc(Path::new(path)));
-            self.plan_masks_of(is_below_proc, covers.and_more(more), plan)?;
+            self.plan_masks_of(masks::Which::Early, covers, plan)?;
             self.covers = Some(covers);
         }
-        let is_cgroup =
-            |entry: &&mount::Entry| matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind();
         let is_sysfs = |entry: &&mount::Entry| entry.fstype == "sysfs" && !entry.is_bind();
-        let (cgroups, sysfs) = (others.iter().filter(is_cgroup).count(), others.iter().filter(is_sysfs).count());
-        let unified = input.hierarchies.unified.as_ref();
-        if cgroups + sysfs < others.len()
-            || cgroups > 1
-            || cgroups == 1 && unified.is_none()
-            || !self.propagation.is_early()
-        {
-            return Ok(None);
-        }
-        let opened = unified.filter(|_| cgroups == 1).map(|unified| {
-            let slot = plan.slot();
-            cgroup::plan_open(unified, input.cgroup_namespace, slot, plan);
-            slot
-        });
+        // A mount of a new cgroup2 falls back to a bind, by a path which is not there any more after the change.
+        let bound = input.hierarchies.unified.as_ref().filter(|_| !input.cgroup_namespace);
+        let others: Vec<_> = self.entries.iter().skip(rest).filter(|entry| !is_sysfs(entry)).collect();
+        let is_cgroup =
+            |entry: &mount::Entry| matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind();
+        let opened = match (others.as_slice(), bound) {
+            ([], _) => None,
+            ([entry], Some(unified)) if is_cgroup(entry) => {
+                let slot = plan.slot();
+                cgroup::plan_open(unified, slot, plan);
+                Some(slot)
+            }
+            _ => return Ok(None),
+        };
         self.plan_change(plan);
         self.changed = true;
         Ok(opened)
+    }
+
+    /// Whether covering paths of procfs before the mounts from `rest` on comes to the same as after all of them: it is a
+    /// procfs of the container's own with nothing mounted in it, and what is there is not made read-only afterwards.
+    fn may_mask_early(&self, rest: usize) -> bool {
+        let mounted = || self.entries.iter().take(rest);
+        let below_proc: Vec<_> =
+            mounted().filter(|entry| Path::new(entry.dest.as_str()).starts_with("/proc")).collect();
+        let own_proc = matches!(below_proc.as_slice(), [one] if one.fstype == "proc" && !one.is_bind() && one.dest.as_str() == "/proc");
+        let read_only = self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+        let null_is_of_root = !mounted().any(|entry| entry.dest.as_str() == "/dev");
+        own_proc && self.read_only_later.is_empty() && !(read_only && null_is_of_root)
     }
 
     fn plan_devices(&self, plan: &mut Plan) -> Result<()> {
@@ -215,23 +221,18 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_masks(&self, plan: &mut Plan) -> Result<()> {
-        match &self.covers {
-            Some(covers) => self.plan_masks_of(|path| !is_below_proc(path), *covers, plan),
-            None => self.plan_masks_of(|_| true, masks::Covers::new(plan), plan),
+        match self.covers {
+            Some(covers) => self.plan_masks_of(masks::Which::Late, covers, plan),
+            None => self.plan_masks_of(masks::Which::All, masks::Covers::new(plan), plan),
         }
     }
 
-    fn plan_masks_of(&self, wanted: impl Fn(&Path) -> bool, covers: masks::Covers, plan: &mut Plan) -> Result<()> {
+    fn plan_masks_of(&self, which: masks::Which, covers: masks::Covers, plan: &mut Plan) -> Result<()> {
         let linux = self.spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
         let read_only = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
-        masks::plan(masked, read_only, wanted, covers, self.input.setting.label.as_ref(), self.slot(), plan)
+        masks::plan((masked, read_only), which, covers, self.input.setting.label.as_ref(), self.slot(), plan)
     }
-}
-
-/// What no mount below /sys can have to do with, in a container with a procfs of its own.
-fn is_below_proc(path: &Path) -> bool {
-    path.starts_with("/proc")
 }
 
 /// How many descriptors the runtime may have to hold at once, where that may be more than the usual limit allows.

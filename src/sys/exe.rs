@@ -231,7 +231,7 @@ struct Map {
 impl Map {
     /// What the kernel says that it is now (proc_pid_stat(5)), with another executable.
     fn own(file: BorrowedFd<'_>) -> Option<Map> {
-        let stat = fd::read_whole(c"/proc/self/stat").ok()?;
+        let stat = fd::read_whole(c"/proc/self/stat", 1024).ok()?;
         let stat = std::str::from_utf8(&stat).ok()?;
         // The second field is the name in parentheses, which may contain anything.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();

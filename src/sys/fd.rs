@@ -137,18 +137,23 @@ pub fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// What a small file of procfs says, in two reads: std would grow its buffer from 32 bytes.
-pub fn read_whole(path: &CStr) -> Result<Vec<u8>> {
+/// What a file of procfs says, in two reads if it has less than `room` bytes: std would grow its buffer from 32.
+pub fn read_whole(path: &CStr, room: usize) -> Result<Vec<u8>> {
     let file = open(path, libc::O_RDONLY, 0)?;
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
+    let (mut bytes, mut len) = (vec![0; room], 0);
     loop {
-        match nix::unistd::read(&file, &mut chunk) {
-            Ok(0) => return Ok(bytes),
-            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+        if len == bytes.len() {
+            bytes.resize(2 * len, 0);
+        }
+        match nix::unistd::read(&file, bytes.get_mut(len..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(n) => len += n,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// Opens `path` below `dir` for writing and writes `bytes` in one call.
