@@ -40,7 +40,7 @@ impl Covers {
 pub enum Which {
     /// All of them.
     All,
-    /// Those that [are the same](SAME_EVERYWHERE) in every network namespace.
+    /// Those of procfs that are the same in every network namespace.
     Early,
     /// The others.
     Late,
