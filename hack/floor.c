@@ -2,6 +2,7 @@
  *
  *   floor run ROOTFS ID     runs /bin/true of ROOTFS as runtimes run hack/bench's bundle
  *   floor times ROOTFS ID   the same, and prints how long each step took
+ *   floor exec PID          runs /bin/true in the container of a process, as `exec` does
  *   floor --version         says so: what starting any static program costs
  *
  * It makes the kernel calls that the default spec asks for, by the classic calls
@@ -211,11 +212,51 @@ static int drop_privileges(void)
     return syscall(SYS_capset, &header, data) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
 }
 
-/* The container's first process, up to its program. */
-static void inside(const char *rootfs)
+/* The last steps of both kinds of process. */
+static void execute(void)
 {
     char *argv[] = {"true", 0}, *envp[] = {"PATH=/bin", "TERM=xterm", 0};
     struct rlimit files = {1024, 1024};
+    STEP("rlimit", setrlimit(RLIMIT_NOFILE, &files));
+    STEP("capabilities, ids, no_new_privs", drop_privileges());
+    STEP("close_range", syscall(SYS_close_range, 3, ~0u, 1 << 2 /* CLOSE_RANGE_CLOEXEC */));
+    STEP("until here the child", 0);
+    execve("/bin/true", argv, envp);
+    _exit(127);
+}
+
+/* A process that enters the namespaces and the cgroup of another. */
+static int enter(const char *pid)
+{
+    char path[512], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%s/cgroup", pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file) && strncmp(line, "0::", 3))
+        ;
+    if (!file || strncmp(line, "0::/", 4))
+        return fprintf(stderr, "floor: no cgroup of %s\n", pid), 1;
+    fclose(file);
+    line[strcspn(line, "\n")] = 0;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s", line + 3);
+    int cgroup = STEP("open of the cgroup", open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    int init = STEP("pidfd_open", syscall(SYS_pidfd_open, atoi(pid), 0));
+    STEP("setns: pid", setns(init, CLONE_NEWPID));
+    struct clone_args how = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = cgroup};
+    pid_t child = STEP("clone3", syscall(SYS_clone3, &how, sizeof how));
+    if (child == 0) {
+        STEP("setns: the others", setns(init, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS));
+        STEP("setsid", setsid());
+        STEP("session keyring", syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "floor"));
+        execute();
+    }
+    int status;
+    STEP("wait", waitpid(child, &status, 0));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* The container's first process, up to its program. */
+static void inside(const char *rootfs)
+{
     STEP("setsid", setsid());
     STEP("session keyring", syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "floor"));
     STEP("loopback up", loopback_up());
@@ -232,12 +273,7 @@ static void inside(const char *rootfs)
     STEP("sethostname", sethostname("floor", 5));
     STEP("readonlyPaths", make_readonly());
     STEP("maskedPaths", mask());
-    STEP("rlimit", setrlimit(RLIMIT_NOFILE, &files));
-    STEP("capabilities, ids, no_new_privs", drop_privileges());
-    STEP("close_range", syscall(SYS_close_range, 3, ~0u, 1 << 2 /* CLOSE_RANGE_CLOEXEC */));
-    STEP("until here the child", 0);
-    execve("/bin/true", argv, envp);
-    _exit(127);
+    execute();
 }
 
 int main(int argc, char **argv)
@@ -246,8 +282,10 @@ int main(int argc, char **argv)
         puts("floor");
         return 0;
     }
+    if (argc == 3 && !strcmp(argv[1], "exec"))
+        return enter(argv[2]);
     if (argc != 4 || (strcmp(argv[1], "run") && strcmp(argv[1], "times"))) {
-        fprintf(stderr, "usage: floor run|times ROOTFS ID\n");
+        fprintf(stderr, "usage: floor run|times ROOTFS ID, floor exec PID\n");
         return 2;
     }
     if (!strcmp(argv[1], "times"))

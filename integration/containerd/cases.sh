@@ -151,7 +151,7 @@ it_deletes_only_what_has_stopped_unless_forced() {
 }
 
 it_pauses_and_resumes() {
-    run -d sleeper sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/tmp/tick; usleep 20000; done'
+    run -d sleeper sh -c 'n=0; while :; do n=$((n + 1)); echo $n >>/tmp/tick; usleep 20000; done'
     eventually ctr task exec --exec-id ready sleeper test -s /tmp/tick
     ctr task pause sleeper
     equal PAUSED "$(state sleeper)"

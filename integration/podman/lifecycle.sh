@@ -106,7 +106,7 @@ it_removes_only_stopped_containers_unless_forced() {
 }
 
 it_pauses_and_resumes() {
-    run -d --name sleeper busybox sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/tick; usleep 20000; done' >/dev/null
+    run -d --name sleeper busybox sh -c 'n=0; while :; do n=$((n + 1)); echo $n >>/tick; usleep 20000; done' >/dev/null
     eventually podman exec sleeper test -s /tick
     local tick
     tick=/proc/$(field sleeper .State.Pid)/root/tick

@@ -17,24 +17,6 @@ use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
 use crate::sys::mount::{detached, move_mount, open_tree};
 
-/// What covers masked paths, for all steps that mask: the first of a kind is made, the next ones are its clones.
-#[derive(Debug, Clone, Copy)]
-pub struct Covers {
-    /// For files.
-    null: Slot,
-    /// For directories.
-    empty: Slot,
-    /// Whether another step follows that masks.
-    more: bool,
-}
-
-impl Covers {
-    /// Two descriptors of the plan.
-    pub fn new(plan: &mut Plan) -> Covers {
-        Covers { null: plan.slot(), empty: plan.slot(), more: false }
-    }
-}
-
 /// Which paths are covered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -85,7 +67,6 @@ impl Which {
 pub fn plan(
     (masked, read_only): (&[String], &[String]),
     which: Which,
-    covers: Covers,
     label: Option<&CString>,
     rootfs: Slot,
     plan: &mut Plan,
@@ -95,19 +76,17 @@ pub fn plan(
         let mut seen = HashSet::new();
         let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
         // Twice the same path would be covered twice.
-        dests.retain(|dest| seen.insert(dest.as_str().to_owned()));
+        dests.retain(|dest| which.has(dest) && seen.insert(dest.as_str().to_owned()));
         Ok::<_, anyhow::Error>(dests)
     };
-    let now = |dests: Vec<Dest>| dests.into_iter().partition::<Vec<_>, _>(|dest| which.has(dest));
-    let (read_only, _) = now(dests("readonlyPaths", read_only)?);
+    let read_only = dests("readonlyPaths", read_only)?;
     if !read_only.is_empty() {
         plan.inside(MakeReadOnly { paths: read_only, rootfs });
     }
-    let (masked, others) = now(dests("maskedPaths", masked)?);
+    let masked = dests("maskedPaths", masked)?;
     if !masked.is_empty() {
         let null = Dest::new("dev", "/dev/null")?;
-        let covers = Covers { more: which == Which::Early && !others.is_empty(), ..covers };
-        plan.inside(Mask { paths: masked, null, covers, label: label.cloned(), rootfs });
+        plan.inside(Mask { paths: masked, null, label: label.cloned(), rootfs });
     }
     Ok(())
 }
@@ -169,7 +148,6 @@ fn set_read_only_and_attach(tree: &OwnedFd, place: &OwnedFd) -> crate::sys::Resu
 struct Mask {
     paths: Vec<Dest>,
     null: Dest,
-    covers: Covers,
     /// What SELinux is to call the directory that covers directories.
     label: Option<CString>,
     rootfs: Slot,
@@ -184,30 +162,27 @@ impl fmt::Display for Mask {
 
 impl Inside for Mask {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
+        let rootfs = init.slots.get(self.rootfs)?;
+        let mut null: Option<OwnedFd> = None;
+        let mut empty: Option<OwnedFd> = None;
         for (index, path) in self.paths.iter().enumerate() {
             let fault = Fault::at(index as u64);
-            let rootfs = init.slots.get(self.rootfs)?;
             let place = match path.open(rootfs) {
                 Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
                 other => other.map_err(&fault)?,
             };
             let is_dir = fd::is_dir(fd::stat(place.as_fd()).map_err(&fault)?.st_mode);
-            let slot = if is_dir { self.covers.empty } else { self.covers.null };
-            let first = init.slots.get(slot).ok();
-            let cover = match first {
-                // What is attached is cloned.
-                Some(first) => open_tree(first, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
+            let cover = if is_dir { &mut empty } else { &mut null };
+            let cover = match cover {
+                // The first of a kind is attached itself; the next ones are clones of what is attached.
+                Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
                 None if is_dir => empty_directory(self.label.as_deref()),
                 None => self.dev_null(rootfs),
             }
             .map_err(&fault)?;
             move_mount(cover.as_fd(), place.as_fd()).map_err(&fault)?;
-            if first.is_none() {
-                init.slots.put(slot, cover);
-            }
-        }
-        if !self.covers.more {
-            drop((init.slots.take(self.covers.null), init.slots.take(self.covers.empty)));
+            let kept = if is_dir { &mut empty } else { &mut null };
+            kept.get_or_insert(cover);
         }
         Ok(())
     }

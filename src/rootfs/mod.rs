@@ -54,7 +54,7 @@ pub struct Rootfs<'a> {
     read_only_later: Vec<mount::ReadOnlyLater>,
     propagation: pivot::Propagation,
     /// The masks and the change of root are done early where they can be, while the network is waited for.
-    covers: Option<masks::Covers>,
+    masked: bool,
     changed: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Rootfs<'a> {
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         let propagation = pivot::Propagation::read(word)?;
         input.setting.shares &= propagation.is_shared();
-        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new(), covers: None, changed: false })
+        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new(), masked: false, changed: false })
     }
 
     /// The descriptor of the root.
@@ -145,9 +145,8 @@ impl<'a> Rootfs<'a> {
             return Ok(None);
         }
         if self.may_mask_early(rest) {
-            let covers = masks::Covers::new(plan);
-            self.plan_masks_of(masks::Which::Early, covers, plan)?;
-            self.covers = Some(covers);
+            self.plan_masks_of(masks::Which::Early, plan)?;
+            self.masked = true;
         }
         let is_sysfs = |entry: &&mount::Entry| entry.fstype == "sysfs" && !entry.is_bind();
         // A mount of a new cgroup2 falls back to a bind, by a path which is not there any more after the change.
@@ -221,17 +220,14 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_masks(&self, plan: &mut Plan) -> Result<()> {
-        match self.covers {
-            Some(covers) => self.plan_masks_of(masks::Which::Late, covers, plan),
-            None => self.plan_masks_of(masks::Which::All, masks::Covers::new(plan), plan),
-        }
+        self.plan_masks_of(if self.masked { masks::Which::Late } else { masks::Which::All }, plan)
     }
 
-    fn plan_masks_of(&self, which: masks::Which, covers: masks::Covers, plan: &mut Plan) -> Result<()> {
+    fn plan_masks_of(&self, which: masks::Which, plan: &mut Plan) -> Result<()> {
         let linux = self.spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
         let read_only = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
-        masks::plan((masked, read_only), which, covers, self.input.setting.label.as_ref(), self.slot(), plan)
+        masks::plan((masked, read_only), which, self.input.setting.label.as_ref(), self.slot(), plan)
     }
 }
 
