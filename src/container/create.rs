@@ -248,7 +248,7 @@ pub fn plan_create(
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
     let makes = namespaces.is_new(Kind::Network) && namespaces.is_new(Kind::Mount) && !user_namespace;
     let has_time = makes && !hooks::look_at_mounts(&hooks);
-    let mut rootfs = Rootfs::read(spec, Input { has_time, ..input(record, request, &namespaces, host, root, label) })?;
+    let mut rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root, label))?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);
@@ -280,7 +280,7 @@ pub fn plan_create(
         if needs_proc(spec) {
             proc.slot(plan);
         }
-        rootfs.plan_mounts(enter_network, plan)?;
+        rootfs.plan_mounts(has_time, enter_network, plan)?;
     } else {
         enter_network(plan);
         rootfs.plan_root(plan)?;
@@ -536,7 +536,6 @@ fn input(
         devices: if user_namespace { devices::Method::Bind } else { devices::Method::Make },
         hierarchies: hierarchies(&host.cgroup, &record.cgroup),
         cgroup_namespace: namespaces.is_private(Kind::Cgroup),
-        has_time: false,
     }
 }
 

@@ -53,17 +53,18 @@ mod tests {
     use super::*;
     use crate::error::{Detail, Detailed, one_line};
 
+    fn told(paths: &[(&str, &str)], message: &str, limit: Option<i64>) -> String {
+        let detail = Detail { code: "init-died", phase: "inside", step: String::new(), hint: String::new() };
+        let died = anyhow::Error::new(Detailed { message: message.into(), detail, errno: None });
+        let paths = paths.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
+        one_line(&explain(died, &cgroup::Record { paths, ..Default::default() }, limit))
+    }
+
     #[test]
     fn the_limit_is_told_when_the_cgroup_goes_while_it_is_asked() {
         let dir = std::env::temp_dir().join(format!("orlop-death-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let told = || {
-            let detail = Detail { code: "init-died", phase: "inside", step: String::new(), hint: String::new() };
-            let message = "the container's init was killed by signal 9".to_owned();
-            let died = anyhow::Error::new(Detailed { message, detail, errno: None });
-            let paths = [(String::new(), dir.to_str().unwrap().to_owned())].into();
-            one_line(&explain(died, &cgroup::Record { paths, ..Default::default() }, Some(4096)))
-        };
+        let told = || told(&[("", dir.to_str().unwrap())], "the container's init was killed by signal 9", Some(4096));
         std::fs::write(dir.join("memory.events"), "oom 1\noom_kill 1\n").unwrap();
         let half_gone = told();
         for (file, content) in [("memory.current", "1"), ("memory.peak", "4097"), ("memory.max", "4096")] {
@@ -77,15 +78,7 @@ mod tests {
 
     #[test]
     fn a_killed_init_whose_cgroup_has_gone_is_told_with_the_memory_limit() {
-        let gone = cgroup::Record {
-            paths: [(String::new(), "/sys/fs/cgroup/there/is/none".to_owned())].into(),
-            ..Default::default()
-        };
-        let told = |message: &str, limit| {
-            let detail = Detail { code: "init-died", phase: "inside", step: String::new(), hint: String::new() };
-            let died = anyhow::Error::new(Detailed { message: message.into(), detail, errno: None });
-            one_line(&explain(died, &gone, limit))
-        };
+        let told = |message: &str, limit| told(&[("", "/sys/fs/cgroup/there/is/none")], message, limit);
         let killed = "the container's init was killed by signal 9";
         let expected = format!("{killed} (the memory limit of 4096 bytes may be too low)");
         assert!(told(killed, Some(4096)).ends_with(&expected));

@@ -63,7 +63,7 @@ impl Setup {
         if let Ok(CgroupSetup::Unified) = get_cgroup_setup() {
             return Ok(Setup::Unified { mount: DEFAULT_CGROUP_ROOT.into(), own: Own::Unread });
         }
-        Ok(from_mountinfo(&read(c"/proc/self/mountinfo")?))
+        Ok(from_mountinfo(&read(c"/proc/self/mountinfo", 16384)?))
     }
 
     /// Whether v2 alone is in use.
@@ -82,7 +82,7 @@ impl Own {
         let list = match self {
             Own::Known(list) => list,
             Own::Unread => {
-                read_now = parse_own(&read(c"/proc/self/cgroup")?);
+                read_now = parse_own(&read(c"/proc/self/cgroup", 1024)?);
                 &read_now
             }
         };
@@ -97,15 +97,15 @@ impl Own {
     pub fn known(&self) -> Result<Own> {
         Ok(match self {
             Own::Known(_) => self.clone(),
-            Own::Unread => Own::Known(parse_own(&read(c"/proc/self/cgroup")?)),
+            Own::Unread => Own::Known(parse_own(&read(c"/proc/self/cgroup", 1024)?)),
         })
     }
 }
 
-/// A file's text; the error names the file.
-fn read(path: &CStr) -> Result<String> {
+/// A file's text, which is expected to have less than `room` bytes; the error names the file.
+fn read(path: &CStr, room: usize) -> Result<String> {
     let what = || format!("read {}", path.to_string_lossy());
-    String::from_utf8(fd::read_whole(path, 16384).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
+    String::from_utf8(fd::read_whole(path, room).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
 }
 
 /// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".

@@ -40,11 +40,10 @@ pub struct Input {
     pub hierarchies: cgroup::Hierarchies,
     /// Whether the container has a cgroup namespace of its own.
     pub cgroup_namespace: bool,
-    /// Whether there is time before the network can be entered, and nobody who would see what is done with it: hooks are
-    /// to find all mounts done and the root not yet changed (config.md#prestart, #createruntime-hooks, #createcontainer-hooks),
-    /// and in a user namespace the kernel makes a sysfs only where it sees one.
-    pub has_time: bool,
 }
+
+/// The two names of a mount of cgroups.
+const CGROUP: [&str; 2] = ["cgroup", "cgroup2"];
 
 /// The mounts of a spec, read once and used by both halves of the plan.
 pub struct Rootfs<'a> {
@@ -53,9 +52,18 @@ pub struct Rootfs<'a> {
     entries: Vec<mount::Entry<'a>>,
     read_only_later: Vec<mount::ReadOnlyLater>,
     propagation: pivot::Propagation,
-    /// The masks and the change of root are done early where they can be, while the network is waited for.
+    early: Early,
+}
+
+/// What is in the plan already, to be done while the network is waited for.
+#[derive(Default)]
+struct Early {
+    /// Those masks that can be.
     masked: bool,
+    /// The change of root.
     changed: bool,
+    /// The host's cgroups, opened for a mount that follows the change.
+    opened: Option<Slot>,
 }
 
 impl<'a> Rootfs<'a> {
@@ -73,7 +81,7 @@ impl<'a> Rootfs<'a> {
         let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
         let propagation = pivot::Propagation::read(word)?;
         input.setting.shares &= propagation.is_shared();
-        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new(), masked: false, changed: false })
+        Ok(Rootfs { propagation, input, spec, entries, read_only_later: Vec::new(), early: Early::default() })
     }
 
     /// The descriptor of the root.
@@ -93,36 +101,38 @@ impl<'a> Rootfs<'a> {
 
     /// Adds everything before the hooks: the root, the mounts, the devices.
     ///
-    /// `network` adds the entering of the network namespace, once, as late as the mounts allow.
+    /// `network` adds the entering of the network namespace, once, as late as the mounts allow. `has_time`: before it can be
+    /// entered, and there is nobody who would see what is done with it: hooks are to find all mounts done and the root not
+    /// yet changed (config.md#prestart, #createruntime-hooks, #createcontainer-hooks), and in a user namespace the kernel makes
+    /// a sysfs only where it sees one.
     ///
     /// # Errors
     /// As [`Rootfs::read`].
-    pub fn plan_mounts(&mut self, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
+    pub fn plan_mounts(&mut self, has_time: bool, network: impl FnOnce(&mut Plan), plan: &mut Plan) -> Result<()> {
+        let setting = &self.input.setting;
         let mut maps = idmap::Namespaces::default();
         self.plan_root(plan)?;
         let mut network = Some(network);
         let mut devices_missing = !self.dev_is_bound();
-        // From where on all mounts are below /sys, which only the network is waited for with.
-        let below_sys = |entry: &&mount::Entry| Path::new(entry.dest.as_str()).starts_with("/sys");
-        let last = self.entries.len() - self.entries.iter().rev().take_while(below_sys).count();
-        let mut opened = None;
-        for index in 0..self.entries.len() {
-            if self.entries.get(index).is_some_and(mount::Entry::looks_at_network)
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.looks_at_network()
                 && let Some(enter) = network.take()
             {
-                if index >= last {
+                // What may take its time meanwhile, if no mount that follows can have to do with it.
+                let below_sys = |later: &mount::Entry| Path::new(later.dest.as_str()).starts_with("/sys");
+                if self.entries.iter().skip(index).all(below_sys) {
                     if std::mem::take(&mut devices_missing) {
                         self.plan_devices(plan)?;
                     }
-                    opened = self.plan_meanwhile(index, plan)?;
+                    if has_time {
+                        self.early = self.plan_meanwhile(index, plan)?;
+                    }
                 }
                 enter(plan);
             }
-            let Some(entry) = self.entries.get(index) else { continue };
-            let setting = &self.input.setting;
-            if matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind() {
+            if entry.is_new(&CGROUP) {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
-                cgroup::plan(entry, hierarchies, own, opened.take(), setting, plan)?;
+                cgroup::plan(entry, hierarchies, own, self.early.opened.take(), setting, plan)?;
             } else {
                 self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
             }
@@ -137,35 +147,32 @@ impl<'a> Rootfs<'a> {
     }
 
     /// Adds what may be done before the mounts from `rest` on, all of which are below /sys, while the network namespace
-    /// is being made: most of what init has to do takes no longer than that. Gives back the host's cgroups, opened
-    /// for such a mount, where the root has been changed.
-    fn plan_meanwhile(&mut self, rest: usize, plan: &mut Plan) -> Result<Option<Slot>> {
+    /// is being made: most of what init has to do takes no longer than that.
+    fn plan_meanwhile(&self, rest: usize, plan: &mut Plan) -> Result<Early> {
         let input = &self.input;
-        if !input.has_time || input.change != pivot::Change::Pivot || !self.propagation.is_early() {
-            return Ok(None);
+        let mut early = Early::default();
+        if input.change != pivot::Change::Pivot || !self.propagation.is_early() {
+            return Ok(early);
         }
         if self.may_mask_early(rest) {
             self.plan_masks_of(masks::Which::Early, plan)?;
-            self.masked = true;
+            early.masked = true;
         }
-        let is_sysfs = |entry: &&mount::Entry| entry.fstype == "sysfs" && !entry.is_bind();
         // A mount of a new cgroup2 falls back to a bind, by a path which is not there any more after the change.
         let bound = input.hierarchies.unified.as_ref().filter(|_| !input.cgroup_namespace);
-        let others: Vec<_> = self.entries.iter().skip(rest).filter(|entry| !is_sysfs(entry)).collect();
-        let is_cgroup =
-            |entry: &mount::Entry| matches!(entry.fstype.as_str(), "cgroup" | "cgroup2") && !entry.is_bind();
-        let opened = match (others.as_slice(), bound) {
-            ([], _) => None,
-            ([entry], Some(unified)) if is_cgroup(entry) => {
+        let others: Vec<_> = self.entries.iter().skip(rest).filter(|entry| !entry.is_new(&["sysfs"])).collect();
+        match (others.as_slice(), bound) {
+            ([], _) => {}
+            ([entry], Some(unified)) if entry.is_new(&CGROUP) => {
                 let slot = plan.slot();
                 cgroup::plan_open(unified, slot, plan);
-                Some(slot)
+                early.opened = Some(slot);
             }
-            _ => return Ok(None),
-        };
+            _ => return Ok(early),
+        }
         self.plan_change(plan);
-        self.changed = true;
-        Ok(opened)
+        early.changed = true;
+        Ok(early)
     }
 
     /// Whether covering paths of procfs before the mounts from `rest` on comes to the same as after all of them: it is a
@@ -174,10 +181,13 @@ impl<'a> Rootfs<'a> {
         let mounted = || self.entries.iter().take(rest);
         let below_proc: Vec<_> =
             mounted().filter(|entry| Path::new(entry.dest.as_str()).starts_with("/proc")).collect();
-        let own_proc = matches!(below_proc.as_slice(), [one] if one.fstype == "proc" && !one.is_bind() && one.dest.as_str() == "/proc");
-        let read_only = self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+        let own_proc = matches!(below_proc.as_slice(), [one] if one.is_new(&["proc"]) && one.dest.as_str() == "/proc");
         let null_is_of_root = !mounted().any(|entry| entry.dest.as_str() == "/dev");
-        own_proc && self.read_only_later.is_empty() && !(read_only && null_is_of_root)
+        own_proc && self.read_only_later.is_empty() && !(self.is_read_only() && null_is_of_root)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false))
     }
 
     fn plan_devices(&self, plan: &mut Plan) -> Result<()> {
@@ -194,7 +204,7 @@ impl<'a> Rootfs<'a> {
 
     /// Adds the change of root, if it has not been changed while the network was waited for.
     pub fn plan_change(&self, plan: &mut Plan) {
-        if self.changed {
+        if self.early.changed {
             return;
         }
         let input = &self.input;
@@ -209,7 +219,7 @@ impl<'a> Rootfs<'a> {
         for later in &self.read_only_later {
             mount::plan_read_only(later, plan);
         }
-        if self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        if self.is_read_only() {
             pivot::plan_read_only(self.slot(), plan);
         }
         Ok(())
@@ -220,7 +230,7 @@ impl<'a> Rootfs<'a> {
     /// # Errors
     /// As [`Rootfs::read`].
     pub fn plan_masks(&self, plan: &mut Plan) -> Result<()> {
-        self.plan_masks_of(if self.masked { masks::Which::Late } else { masks::Which::All }, plan)
+        self.plan_masks_of(if self.early.masked { masks::Which::Late } else { masks::Which::All }, plan)
     }
 
     fn plan_masks_of(&self, which: masks::Which, plan: &mut Plan) -> Result<()> {

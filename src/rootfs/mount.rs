@@ -152,6 +152,11 @@ impl<'a> Entry<'a> {
         !self.is_bind() && !BLIND.contains(&self.fstype.as_str())
     }
 
+    /// Whether this is a new file system of one of these types.
+    pub fn is_new(&self, types: &[&str]) -> bool {
+        !self.is_bind() && types.contains(&self.fstype.as_str())
+    }
+
     /// Whether this is a bind mount, by option or by type.
     pub fn is_bind(&self) -> bool {
         self.options.is_bind() || self.fstype == "bind"
