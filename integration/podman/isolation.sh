@@ -29,10 +29,13 @@ it_has_namespaces_of_its_own() {
 
 it_maps_users() {
     equal "0 100000 65536" "$(echo $(run --rm --uidmap 0:100000:65536 busybox cat /proc/self/uid_map))"
-    in_background --name mapped --uidmap 0:100000:65536
+    in_background --rm --name mapped --uidmap 0:100000:65536
     equal 100000 "$(stat -c %u "/proc/$(field mapped .State.Pid)")"
     equal 0 "$(podman exec mapped id -u)"
-    remove mapped
+    # Podman 4 gives conmon a mount namespace of its own when users are mapped, and what cleans up there
+    # leaves /dev/shm mounted outside: "podman rm -f" then fails now and then, whatever the runtime.
+    podman kill mapped >/dev/null
+    eventually is "" podman ps -aq --filter name=mapped
 }
 
 it_mounts_a_folder() {
