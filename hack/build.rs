@@ -14,12 +14,14 @@ const LIST: &str = "hack/order.txt";
 fn main() {
     println!("cargo:rerun-if-changed={LIST}");
     println!("cargo:rerun-if-changed=hack/build.rs");
+    println!("cargo:rerun-if-env-changed=ORLOP_LINK_MAP");
     if env::var("PROFILE").as_deref() != Ok("release") || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }
     let list = std::fs::read_to_string(LIST).unwrap_or_else(|e| panic!("{LIST}: {e}"));
     let names: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let mut script = String::from("SECTIONS {\n  .text.first : {\n");
+    // What the C library has in assembly is in sections without a name of their own.
+    let mut script = String::from("SECTIONS {\n  .text.first : {\n    *crt1.o(.text)\n    *:memcpy.lo(.text)\n");
     for name in &names {
         let _ = writeln!(script, "    *({})", sections(name));
     }
@@ -32,6 +34,11 @@ fn main() {
     let path = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("order.ld");
     std::fs::write(&path, script).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", path.display());
+    // All that is only read in one segment: each is a mapping that execve, fork and init (`sys::exe`) take some µs for.
+    println!("cargo:rustc-link-arg-bins=-Wl,-z,noseparate-code");
+    if let Ok(map) = env::var("ORLOP_LINK_MAP") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-Map={map}");
+    }
 }
 
 /// Where the compiler may have put a function; it takes some for cold that are not.

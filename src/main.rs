@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+// Not the library's: tests have threads.
+#[cfg(not(debug_assertions))]
+#[global_allocator]
+static ALLOCATOR: orlop::sys::alloc::OneThread = orlop::sys::alloc::OneThread::new();
+
 fn main() -> ExitCode {
     orlop::cli::main()
 }

@@ -152,16 +152,57 @@ fn assert_runs_from_a_read_only_place(pid: i64) {
 }
 
 #[test]
-fn the_runtime_and_its_clone_run_from_a_read_only_place_and_keep_their_name() {
+fn what_enters_the_container_runs_from_a_read_only_place_and_keeps_its_name() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    assert_runs_from_a_read_only_place(bundle.pid(&bundle.created()));
+    let mut bundle = Bundle::sleeping();
+    bundle.user_namespace(100_000);
+    assert_runs_from_a_read_only_place(bundle.pid(&bundle.created()));
+}
+
+/// `create` where prctl(2) with `PR_SET_MM` and one of these options is refused.
+#[allow(unsafe_code, reason = "the filter is loaded in the command's own process, before it is executed")]
+fn create_without(bundle: &Bundle, id: &str, options: &[i32]) -> common::Done {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter};
+    use std::os::unix::process::CommandExt;
+    let condition = |index, value: i32| {
+        SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value as u64).unwrap()
+    };
+    let rule = |option: &i32| {
+        seccompiler::SeccompRule::new(vec![condition(0, libc::PR_SET_MM), condition(1, *option)]).unwrap()
+    };
+    let rules = [(libc::SYS_prctl, options.iter().map(rule).collect())].into_iter().collect();
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap().try_into().unwrap();
+    let mut command = bundle.command(&["create", id]);
+    // SAFETY: the filter has been made; to load it takes two system calls.
+    unsafe {
+        command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error()))
+    };
+    bundle.finish(command)
+}
+
+#[test]
+fn where_a_process_cannot_name_its_executable_the_runtime_runs_from_a_read_only_place() {
     need_root!();
     let bundle = Bundle::sleeping();
     let id = bundle.id();
-    let file = bundle.temp().join("pid");
-    let mut run = bundle.spawn(&["run", "--pid-file", file.to_str().unwrap(), &id], "said");
-    common::actions::eventually("the pid is written", || file.exists().then_some(()));
-    bundle.wait_for(&id, "running");
-    assert_runs_from_a_read_only_place(run.id().into());
-    bundle.orlop(&["kill", &id, "KILL"]).ok();
-    run.wait().unwrap();
-    assert_runs_from_a_read_only_place(bundle.pid(&bundle.created()));
+    let all = [libc::PR_SET_MM_EXE_FILE, libc::PR_SET_MM_MAP, libc::PR_SET_MM_MAP_SIZE];
+    create_without(&bundle, &id, &all).ok();
+    assert_runs_from_a_read_only_place(bundle.pid(&id));
+}
+
+#[test]
+fn a_container_whose_init_cannot_leave_the_hosts_binary_is_not_made() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let id = bundle.id();
+    let said = create_without(&bundle, &id, &[libc::PR_SET_MM_EXE_FILE, libc::PR_SET_MM_MAP]).fails();
+    let expected = "orlop: create failed: unable to start container process: the container's init cannot move onto the \
+                    read-only clone of the runtime's binary: operation not permitted";
+    assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
+    bundle.assert_nothing_of(&id);
 }

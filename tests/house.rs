@@ -251,6 +251,20 @@ fn unsafe_code_and_raw_descriptors_are_in_sys_alone() {
 }
 
 #[test]
+fn there_are_no_threads() {
+    // The allocator, the clone of init and what init does with memory rely on it.
+    let is_thread = |code: &str| {
+        let ways = ["thread::spawn", "thread::scope", "thread::Builder", "pthread_create", "CLONE_THREAD", "CLONE_VM"];
+        ways.iter().any(|way| code.contains(way))
+    };
+    let all = sources("src");
+    let code = |source: &Source| source.code.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let found: Vec<String> =
+        all.iter().filter(|source| is_thread(&code(source))).map(|source| source.name.clone()).collect();
+    assert_none("No thread is started.", &found);
+}
+
+#[test]
 fn every_file_says_what_it_is_about() {
     let mut found = Vec::new();
     for source in sources("src").iter().chain(&sources("tests")) {

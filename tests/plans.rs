@@ -567,6 +567,7 @@ impl ExecCase {
             preserve_fds: 0,
             cgroups: Vec::new(),
             paused: Paused::Refused,
+            init: None.into(),
         };
         (self.change)(&mut request);
         place.portable(&plan_exec(&record, &config, &request, &host).unwrap().to_string())

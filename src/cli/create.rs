@@ -101,7 +101,7 @@ pub struct Args {
 
 impl Args {
     pub fn create(&self, context: &mut Context) -> Result<()> {
-        create::create(context, &self.common.request(&self.id, Start::Later)?).map(drop)
+        create::create(context, &self.common.request(&self.id, Start::Later)?).map(std::mem::forget)
     }
 }
 

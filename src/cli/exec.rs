@@ -1,5 +1,7 @@
 //! `exec`.
 
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -7,7 +9,7 @@ use oci_spec::runtime::{Process, User};
 
 use super::create::check_preserved;
 use crate::container::Context;
-use crate::container::exec::{Paused, Request, exec, open};
+use crate::container::exec::{Opened, Paused, Request, exec, open};
 use crate::container::foreground::{self, Signals};
 use crate::container::id::ContainerId;
 use crate::error::{Result, Why};
@@ -100,15 +102,17 @@ impl Args {
         let Some((id, command)) = self.words.split_first() else { bail!("container id cannot be empty") };
         let id = ContainerId::new(id)?;
         let paused = if self.ignore_paused { Paused::Ignored } else { Paused::Refused };
-        let (record, config) = open(context, &id, paused)?;
+        // Not taken apart, as the process ends when this does.
         check_preserved(self.preserved_fds())?;
+        let Opened { record, config, init } = open(context, &id, paused)?;
+        let config = ManuallyDrop::new(config);
         let process = self.process(&config, command)?;
         let terminal = match (&self.console_socket, self.detach) {
             (Some(path), _) => Some(Target::Socket(path.clone())),
             (None, false) => Some(Target::Foreground),
             (None, true) => None,
         };
-        let request = Request {
+        let request = ManuallyDrop::new(Request {
             id,
             process,
             terminal,
@@ -117,7 +121,8 @@ impl Args {
             preserve_fds: self.preserved_fds(),
             cgroups: self.cgroup.clone(),
             paused,
-        };
+            init: RefCell::new(init),
+        });
         if self.detach {
             return exec(context, &record, &config, &request).map(|_| 0);
         }

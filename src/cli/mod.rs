@@ -17,7 +17,6 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,6 +33,7 @@ use crate::error::{Detail, Detailed, EXEC_FAILED, Result, Why, errno_of, one_lin
 use crate::host::{Host, Systemd};
 use crate::log::{Format, Log};
 use crate::plan::trace::Trace;
+use crate::sys::exe::Binary;
 use crate::sys::hidden;
 
 /// The version of runtime-spec that orlop implements.
@@ -279,7 +279,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
 
 type Failure = (anyhow::Error, Log);
 
-fn run(global: Global, mut command: Command, log: Log, binary: Option<OwnedFd>) -> std::result::Result<i32, Failure> {
+fn run(global: Global, mut command: Command, log: Log, binary: Option<Binary>) -> std::result::Result<i32, Failure> {
     if let Command::Exec(args) = &mut command
         && let Err(error) = args.read_process_file()
     {
@@ -287,7 +287,8 @@ fn run(global: Global, mut command: Command, log: Log, binary: Option<OwnedFd>) 
     }
     if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
-        crate::sys::fd::close_from(3 + command.preserved_fds(), binary.as_ref().map(AsFd::as_fd));
+        let kept = binary.as_ref().map(Binary::descriptors);
+        crate::sys::fd::close_from(3 + command.preserved_fds(), kept.as_ref().map_or(&[], |kept| kept.as_slice()));
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));

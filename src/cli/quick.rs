@@ -5,12 +5,12 @@
 //! flags behind the command) goes the whole way, which words the answer.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
 
 use clap::Parser;
 
 use super::{Cli, Command, Global};
 use crate::error::Result;
+use crate::sys::exe::{self, Binary};
 
 /// Global flags that take a value.
 const VALUED: [&str; 6] = ["--root", "--log", "--log-format", "--rootless", "--trace", "--criu"];
@@ -32,16 +32,16 @@ struct One<A: clap::Args> {
     args: A,
 }
 
-/// Takes the runtime's binary out of the container's reach if the command enters one; gives back what is to be closed later.
+/// Prepares to take the runtime's binary out of the container's reach if the command enters one.
 ///
 /// Done before anything else, as what was done before may be lost. A word that only looks like one of
 /// these commands costs some needless system calls, nothing more.
 ///
 /// # Errors
 /// When the binary can neither be mounted read-only nor copied.
-pub fn protect(args: &[OsString]) -> Result<Option<OwnedFd>> {
+pub fn protect(args: &[OsString]) -> Result<Option<Binary>> {
     if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
-        return crate::sys::exe::protect();
+        return exe::protect();
     }
     Ok(None)
 }

@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::namespaces::{self, Choice, Namespaces};
 use crate::plan::{Plan, Runtime};
 use crate::rootfs::{devices, mount::Entry};
-use crate::spec::Config;
+use crate::spec::{Config, Part};
 
 /// Where criu reads more options from, where no annotation names another file. runc's users have it.
 const CONFIG_FILE: &str = "/etc/criu/runc.conf";
@@ -34,7 +34,7 @@ pub fn checkpoint(context: &mut Context, id: &ContainerId, asked: Dump) -> Resul
     if !matches!(before, Status::Running | Status::Paused) {
         bail!("container cannot be checkpointed in {} state", before.word());
     }
-    let mut config = seat.config()?;
+    let mut config = seat.config(Part::Whole)?;
     if notify::has_folder(seat.dir()) {
         notify::configure(&mut config, seat.dir());
     }

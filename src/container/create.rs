@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -111,7 +112,8 @@ pub fn create(context: &mut Context, request: &Request) -> Result<Created> {
     let record = Rc::new(RefCell::new(new_record(&config, request, host)?));
     let dir = store.dir(&request.id);
     let plan = match trace.span("planning", || plan_create(&config, &record, &dir, request, host)) {
-        Ok(plan) => plan,
+        // Not taken apart, as the process ends soon: that would write to memory shared with init, which is then copied.
+        Ok(plan) => ManuallyDrop::new(plan),
         Err(error) => {
             // Another command that has made the container meanwhile is the better reason.
             store.check_free(&request.id)?;

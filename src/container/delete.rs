@@ -16,7 +16,7 @@ use super::{Context, kill, state};
 use crate::cgroup;
 use crate::error::{Result, Why, one_line};
 use crate::hooks;
-use crate::spec::Config;
+use crate::spec::{Config, Part};
 use crate::sys::process;
 
 /// Whether a running container is killed first, and a missing one is no error.
@@ -48,7 +48,7 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
     if force == Force::No && !matches!(status, Status::Stopped | Status::Created) {
         bail!("cannot delete container {id} that is not stopped: {}", status.word());
     }
-    let config = store::kept_config(seat.dir()).ok();
+    let config = store::kept_config(seat.dir(), Part::Hooks).ok();
     destroy(&record, seat)?;
     if let Some(config) = config {
         poststop(context, &record, &config);
@@ -67,7 +67,7 @@ fn is_ending(record: &Record) -> Result<bool> {
 /// Removes a container whose record is damaged or missing: its cgroups, which the kept configuration tells, and
 /// with them its processes. A create that was killed before it wrote anything down has made nothing else.
 fn remove_unrecorded(context: &Context, id: &ContainerId, seat: Seat) -> Result<()> {
-    let config = seat.config();
+    let config = seat.config(Part::Whole);
     if config.is_err() && !store::is_just_begun(seat.dir()) {
         context.log.warn(&format!(
             "the record and the configuration of container {id} are lost: its processes and cgroups, if it has any, are left"

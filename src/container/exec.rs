@@ -3,8 +3,11 @@
 //! It joins the namespaces through a pidfd of init, born in the container's cgroup, and is hidden
 //! (not dumpable) from the container's processes until it has become one of them (CVE-2016-9962).
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -25,7 +28,7 @@ use crate::plan::walk::{Child, Ending};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
 use crate::process::console::Target;
 use crate::process::program::Missing;
-use crate::spec::{Config, ProcessConfig};
+use crate::spec::{Config, Part, ProcessConfig};
 use crate::sys::fd;
 use crate::{cgroup, rdt};
 
@@ -47,6 +50,8 @@ pub struct Request {
     pub cgroups: Vec<String>,
     /// Whether a paused container is an error.
     pub paused: Paused,
+    /// A pidfd of init, where [`open`] has given one.
+    pub init: RefCell<Option<OwnedFd>>,
 }
 
 /// What to do about a paused container.
@@ -63,16 +68,28 @@ pub struct Executed {
     /// The process.
     pub child: Child,
     /// Where the master of its terminal arrives.
-    pub terminal: Option<std::os::fd::OwnedFd>,
+    pub terminal: Option<OwnedFd>,
 }
 
-/// The record and the configuration of a container that can be entered.
+/// What there is of a container that can be entered.
+pub struct Opened {
+    /// Its record.
+    pub record: Record,
+    /// What its configuration has for the processes that enter it.
+    pub config: Config,
+    /// A pidfd of init, where the kernel has them.
+    pub init: Option<OwnedFd>,
+}
+
+/// Opens a container that can be entered.
 ///
 /// # Errors
 /// When it does not run.
-pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<(Record, Config)> {
+pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<Opened> {
     let dir = context.store.dir(id);
     let record = context.store.record(id)?;
+    // Before its status is asked for, so that what is found alive then is what this is of.
+    let init = crate::sys::process::pidfd_open(record.pid).ok();
     match Status::of(&record, &dir) {
         Status::Running | Status::Created => {}
         Status::Paused if paused == Paused::Ignored => {}
@@ -80,7 +97,8 @@ pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<(Reco
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Creating => bail!("cannot exec in a container that is being created"),
     }
-    Ok((record, super::store::kept_config(&dir)?))
+    let config = super::store::kept_config(&dir, Part::Process)?;
+    Ok(Opened { record, config, init })
 }
 
 /// Executes a process in the container.
@@ -89,7 +107,8 @@ pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<(Reco
 /// Whatever fails; no process is left then.
 pub fn exec(context: &mut Context, record: &Record, config: &Config, request: &Request) -> Result<Executed> {
     let Context { host, log, trace, binary, .. } = context;
-    let plan = trace.span("planning", || plan_exec(record, config, request, host))?;
+    // Not taken apart, as in `create`.
+    let plan = ManuallyDrop::new(trace.span("planning", || plan_exec(record, config, request, host))?);
     warn(log, request.process.warnings.iter().chain(&plan.warnings));
     log.debug_lines(|| plan.to_string());
     plan.remarks.iter().for_each(|remark| log.debug(|| remark.clone()));
@@ -128,7 +147,7 @@ pub fn plan_exec(record: &Record, config: &Config, request: &Request, host: &Hos
 
     // before
     let init = plan.slot();
-    plan.before(OpenInit { record: record.clone(), slot: init });
+    plan.before(OpenInit { record: record.clone(), slot: init, opened: RefCell::new(request.init.take()) });
     let terminal = process::plan_before(&asked, request.terminal.clone(), None, plan)?;
     let pidfd_socket = request.pidfd_socket.as_deref().map(|path| super::create::plan_pidfd_socket(path, plan));
     cgroup::plan_join(&record.cgroup, &request.cgroups, Some(record.pid), plan)?;
@@ -192,6 +211,7 @@ fn plan_root(record: &Record, plan: &mut Plan) -> Slot {
 struct OpenInit {
     record: Record,
     slot: Slot,
+    opened: RefCell<Option<OwnedFd>>,
 }
 
 impl fmt::Display for OpenInit {
@@ -202,7 +222,8 @@ impl fmt::Display for OpenInit {
 
 impl Outside for OpenInit {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        runtime.slots.put(self.slot, status::init_pidfd(&self.record)?);
+        let init = self.opened.take().map_or_else(|| status::init_pidfd(&self.record), Ok)?;
+        runtime.slots.put(self.slot, init);
         Ok(())
     }
 }

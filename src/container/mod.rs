@@ -24,12 +24,11 @@ pub mod steps;
 pub mod store;
 pub mod update;
 
-use std::os::fd::OwnedFd;
-
 use crate::host::Host;
 use crate::log::Log;
 use crate::plan::trace::Trace;
 use crate::spec;
+use crate::sys::exe::Binary;
 
 /// What every operation works with.
 pub struct Context {
@@ -41,8 +40,8 @@ pub struct Context {
     pub log: Log,
     /// Where timings go.
     pub trace: Trace,
-    /// The mount that the runtime's binary runs from, where it was made for that; a walk closes it when it has time.
-    pub binary: Option<OwnedFd>,
+    /// What init is to move onto; a walk drops it when it has time.
+    pub binary: Option<Binary>,
 }
 
 /// Tells what is odd about a configuration and its plan. What the specification has ignored is no news to a program

@@ -38,6 +38,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
         if result.is_err() {
             remove(context, &created.record, &created.config)?;
         }
+        std::mem::forget(created);
         return result.map(|()| 0);
     }
     let signals = Signals::block()?;
@@ -60,6 +61,8 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
     if !manner.keep {
         remove(context, &created.record, &created.config)?;
     }
+    // Not taken apart, as the process ends.
+    std::mem::forget(created);
     result
 }
 

@@ -20,7 +20,7 @@ use super::{Context, kill, state};
 use crate::error::{Result, Why, errno_text, one_line};
 use crate::hooks;
 use crate::plan::frame::{Frame, SIZE};
-use crate::spec::Config;
+use crate::spec::{Config, Part};
 
 /// Executes the program of a created container.
 ///
@@ -35,10 +35,10 @@ pub fn start(context: &mut Context, id: &ContainerId) -> Result<()> {
         Status::Running | Status::Paused => bail!("cannot start an already running container"),
         Status::Creating => bail!("cannot start a container that is being created"),
     }
-    let config = seat.config()?;
+    let config = seat.config(Part::Hooks)?;
     let mut notify = Notify::bind(seat.dir())?;
     let init = status::init(&record)?;
-    context.trace.span("waiting for execve", || go(&seat, &config))?;
+    context.trace.span("waiting for execve", || go(&seat))?;
     poststart(context, &record, &config)?;
     drop(seat);
     if let Some(notify) = &mut notify {
@@ -47,7 +47,7 @@ pub fn start(context: &mut Context, id: &ContainerId) -> Result<()> {
     Ok(())
 }
 
-fn go(seat: &Seat, config: &Config) -> Result<()> {
+fn go(seat: &Seat) -> Result<()> {
     let path = seat.fifo();
     let mut fifo = match std::fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
         Err(e) if e.raw_os_error() == Some(libc::ENXIO) => bail!("the container's init has died"),
@@ -67,7 +67,7 @@ fn go(seat: &Seat, config: &Config) -> Result<()> {
     drop(std::fs::remove_file(&path));
     match bytes.get(..got).unwrap_or_default() {
         [] => Ok(()),
-        frame if frame.len() == SIZE => Err(fault(frame, config)),
+        frame if frame.len() == SIZE => Err(fault(frame, &seat.config(Part::Whole)?)),
         _ => bail!("the container's init died before it could be started"),
     }
 }

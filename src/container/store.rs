@@ -18,6 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::id::ContainerId;
 use super::record::Record;
 use crate::error::{Result, Why};
+use crate::spec::{Config, Part};
 
 /// The directory of all containers.
 #[derive(Debug, Clone)]
@@ -227,8 +228,8 @@ impl Seat {
     ///
     /// # Errors
     /// When it is missing or damaged.
-    pub fn config(&self) -> Result<crate::spec::Config> {
-        kept_config(&self.dir)
+    pub fn config(&self, part: Part) -> Result<Config> {
+        kept_config(&self.dir, part)
     }
 
     /// Removes the directory and gives up the lock.
@@ -323,7 +324,7 @@ pub fn is_locked(dir: &Path) -> bool {
 ///
 /// # Errors
 /// When it is missing or damaged.
-pub fn kept_config(dir: &Path) -> Result<crate::spec::Config> {
+pub fn kept_config(dir: &Path, part: Part) -> Result<Config> {
     let file = dir.join("config.json");
-    crate::spec::Config::read(std::fs::read(&file).why(|| format!("reading {file:?}"))?)
+    Config::read_part(std::fs::read(&file).why(|| format!("reading {file:?}"))?, part)
 }

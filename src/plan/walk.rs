@@ -9,12 +9,13 @@ use nix::errno::Errno;
 use nix::fcntl::Flock;
 
 use super::fault::{Injected, injected};
-use super::frame::{Frame, SIZE};
+use super::frame::{BIRTH, Frame, SIZE};
 use super::init::{self, Init};
 use super::trace::{Clock, Trace};
 use super::{Fault, Outside, Plan, Slots, Spawn, Step};
 use crate::error::{self, Detail, Detailed, Result, Why, one_line};
 use crate::sys::clone::{Cloned, clone3};
+use crate::sys::exe::Binary;
 use crate::sys::process::{self, Exit};
 use crate::sys::{alloc, channel, fd, ns};
 
@@ -49,9 +50,9 @@ pub struct Runtime {
     /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
     /// the lock would outlive a runtime that is killed.
     pub lock: Option<Rc<Flock<File>>>,
-    /// What takes the kernel long to close: while init has its turn, or while its program runs where somebody waits for
-    /// that. Init gives its share of it up at once.
-    pub binary: Option<OwnedFd>,
+    /// What init moves onto when it is born. It takes the kernel long to close: the runtime does that while init has its
+    /// turn, or while its program runs where somebody waits for that.
+    pub binary: Option<Binary>,
 }
 
 impl Runtime {
@@ -169,6 +170,11 @@ impl Plan {
 
     /// The words for a fault inside.
     pub fn fault(&self, step: usize, fault: Fault) -> anyhow::Error {
+        if step == BIRTH as usize {
+            return anyhow::Error::new(error::Sys(fault.errno))
+                .context("the container's init cannot move onto the read-only clone of the runtime's binary")
+                .context("unable to start container process");
+        }
         let Some(Step::Inside(step)) = self.steps.get(step) else {
             return anyhow!("the container's init failed at an unknown step: {}", error::errno_text(fault.errno));
         };
@@ -389,8 +395,13 @@ fn spawn(
             for (fd, kind) in own {
                 match ns::setns(fd.as_fd(), kind) {
                     // A runtime in a user namespace has no rights over the pid namespace that it came from; it
-                    // is still in it, only hooks that it runs are not.
-                    Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {}
+                    // is still in it, only hooks that it runs are not, which are copies of it until they are executed.
+                    Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {
+                        let binary = runtime.binary.as_ref();
+                        binary
+                            .map_or(Ok(()), Binary::take_place)
+                            .why(|| "moving onto the read-only clone of the binary")?;
+                    }
                     other => other.why(|| "returning to the runtime's own namespaces")?,
                 }
             }
@@ -477,8 +488,14 @@ fn become_init(
     let Some(theirs) = theirs else { process::exit(1) };
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
     let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
-    let shared = [Some(ours.as_fd()), lock, runtime.binary.as_ref().map(AsFd::as_fd)];
-    if shared.into_iter().flatten().any(|shared| fd::close_early(shared).is_err()) {
+    let moved = runtime.binary.as_ref().map_or(Ok(()), Binary::take_place);
+    if let Err(errno) = moved {
+        let _ = channel::send(theirs.as_fd(), &Frame::Fault(BIRTH, Fault::from(errno)).encode());
+        process::exit(1);
+    }
+    let binary = runtime.binary.as_ref().map(Binary::descriptors);
+    let shared = [Some(ours.as_fd()), lock].into_iter().flatten().chain(binary.into_iter().flatten());
+    if shared.map(fd::close_early).any(|closed| closed.is_err()) {
         process::exit(1);
     }
     let mut slots = std::mem::take(&mut runtime.slots);

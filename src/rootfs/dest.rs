@@ -72,8 +72,7 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
-        missing::make(rootfs, &self.path, Last::Directory(mode))?;
-        self.open_dir(rootfs)
+        missing::make(rootfs, &self.path, Last::Directory(mode))
     }
 
     fn open_dir(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {

@@ -407,14 +407,19 @@ pub(super) fn open_mounted(dest: &Dest, covered: BorrowedFd<'_>, rootfs: Borrowe
 impl Inside for MountFs {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let rootfs = init.slots.get(self.rootfs)?;
-        let mut mode = None;
+        let (mut mode, mut dest) = (None, None);
         if self.fstype.as_c_str() == c"tmpfs" {
             // A tmpfs takes over the mode of the directory that it hides, as runc's does.
             if let Ok(existing) = self.dest.open(rootfs) {
-                mode = Some(fd::stat(existing.as_fd())?.st_mode & 0o7777);
+                let found = fd::stat(existing.as_fd())?.st_mode;
+                mode = Some(found & 0o7777);
+                dest = Some(existing).filter(|_| fd::is_dir(found));
             }
         }
-        let dest = open_dest(&self.fstype, &self.dest, rootfs)?;
+        let dest = match dest {
+            Some(dest) => dest,
+            None => open_dest(&self.fstype, &self.dest, rootfs)?,
+        };
         fd::fchdir(dest.as_fd()).map_err(Fault::at(PART_DEST))?;
         let mut buffer = [0u8; 4096];
         let data = match mode {

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::Part;
 use super::at::At;
 use crate::error::Result;
 
@@ -22,18 +23,19 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Cuts the text.
-    pub fn split(text: &'a str) -> Result<Document<'a>> {
+    /// Cuts the text, and leaves out what `part` does.
+    pub fn split(text: &'a str, part: Part) -> Result<Document<'a>> {
         refuse_nul(text, &At::Root)?;
         let mut seccomp = None;
         let mut top = Map::new();
-        for (key, raw) in members(text, &At::Root)? {
+        for (key, raw) in members(text, &At::Root)?.into_iter().filter(|(key, _)| !part.leaves_out(key)) {
             let value = match key.as_str() {
                 "linux" if raw.get().starts_with('{') => {
                     let mut linux = Map::new();
                     for (key, raw) in members(raw.get(), &At::Root.key("linux"))? {
                         match key.as_str() {
                             "seccomp" => seccomp = Some(raw),
+                            name if part.leaves_out_of_linux(name) => {}
                             _ => drop(linux.insert(key, parse(raw.get(), text)?)),
                         }
                     }

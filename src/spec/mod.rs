@@ -47,7 +47,7 @@ use json::Document;
 pub struct Config {
     /// What is asked, typed. `process.capabilities`, `process.scheduler.flags` and
     /// `process.execCPUAffinity` are never in here: the fields below have them.
-    pub spec: Spec,
+    pub spec: Box<Spec>,
     /// The text as it was read.
     pub text: Vec<u8>,
     /// What is odd but no error, for the user.
@@ -60,6 +60,51 @@ pub struct Config {
     pub scheduler_flags: u64,
     /// `process.execCPUAffinity`.
     pub cpu_affinity: CpuAffinity,
+}
+
+/// What is read of a configuration. All but the whole is for one that has been read as a whole before: it is not
+/// checked again, beyond what its types say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// What concerns a process that enters the container.
+    Process,
+    /// The hooks.
+    Hooks,
+}
+
+impl Part {
+    /// Names in another spelling are not in these lists, so that they are found and corrected.
+    fn leaves_out(self, section: &str) -> bool {
+        match self {
+            Part::Whole => false,
+            Part::Process => matches!(section, "annotations" | "domainname" | "hooks" | "hostname" | "mounts" | "root"),
+            Part::Hooks => {
+                matches!(section, "annotations" | "domainname" | "hostname" | "linux" | "mounts" | "process" | "root")
+            }
+        }
+    }
+
+    fn leaves_out_of_linux(self, section: &str) -> bool {
+        const OTHERS: [&str; 14] = [
+            "cgroupsPath",
+            "devices",
+            "gidMappings",
+            "intelRdt",
+            "maskedPaths",
+            "mountLabel",
+            "namespaces",
+            "netDevices",
+            "readonlyPaths",
+            "resources",
+            "rootfsPropagation",
+            "sysctl",
+            "timeOffsets",
+            "uidMappings",
+        ];
+        self != Part::Whole && OTHERS.contains(&section)
+    }
 }
 
 /// A process.json of `exec --process`, read and checked.
@@ -96,19 +141,27 @@ impl Config {
     /// # Errors
     /// The text is not a valid configuration; the message has the JSON path.
     pub fn read(text: Vec<u8>) -> Result<Config> {
-        let mut config = parse(&text).context("config.json")?;
+        Config::read_part(text, Part::Whole)
+    }
+
+    /// Reads a part of a configuration.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_part(text: Vec<u8>, part: Part) -> Result<Config> {
+        let mut config = parse(&text, part).context("config.json")?;
         config.text = text;
         config.warnings.iter_mut().for_each(|warning| warning.insert_str(0, "config.json: "));
         Ok(config)
     }
 }
 
-fn parse(text: &[u8]) -> Result<Config> {
+fn parse(text: &[u8], part: Part) -> Result<Config> {
     let text = json::utf8(text)?;
-    let read = parse_as_spelled(text);
+    let read = parse_as_spelled(text, part);
     match needs_correction(&read, |config| &config.warnings).then(|| spelling::corrected(text, &At::Root)).flatten() {
         Some((text, mut warnings)) => {
-            let mut config = parse_as_spelled(&text)?;
+            let mut config = parse_as_spelled(&text, part)?;
             warnings.append(&mut config.warnings);
             Ok(Config { warnings, ..config })
         }
@@ -121,12 +174,12 @@ fn needs_correction<T>(read: &Result<T>, warnings: impl FnOnce(&T) -> &Vec<Strin
     read.as_ref().map_or(true, |read| warnings(read).iter().any(|warning| is_unknown_field(warning)))
 }
 
-fn parse_as_spelled(text: &str) -> Result<Config> {
+fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
     let mut warnings = Vec::new();
-    let mut document = Document::split(text)?;
+    let mut document = Document::split(text, part)?;
     let gaps = Gaps::take(&mut document.value, &mut warnings)?;
-    let mut spec: Spec = json::typed(document.value, &At::Root, &mut warnings, || {
-        let mut again = Document::split(text)?.value;
+    let mut spec: Box<Spec> = json::typed(document.value, &At::Root, &mut warnings, || {
+        let mut again = Document::split(text, part)?.value;
         Gaps::take(&mut again, &mut Vec::new())?;
         Ok(again)
     })?;
@@ -141,7 +194,9 @@ fn parse_as_spelled(text: &str) -> Result<Config> {
             linux.set_seccomp(Some(seccomp));
         }
     }
-    check::spec(&mut spec, &mut warnings)?;
+    if part == Part::Whole {
+        check::spec(&mut spec, &mut warnings)?;
+    }
     let Gaps { capabilities, pids_limit, scheduler_flags, cpu_affinity } = gaps;
     Ok(Config { spec, text: Vec::new(), warnings, pids_limit, capabilities, scheduler_flags, cpu_affinity })
 }

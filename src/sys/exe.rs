@@ -1,11 +1,11 @@
 //! The runtime's own binary, out of the container's reach (CVE-2019-5736).
 //!
 //! A process of the container can open /proc/PID/exe of a runtime process that it sees, or make
-//! itself one with `#!/proc/self/exe`, and later write to the file. So the runtime moves onto a
-//! detached, read-only clone of the mount that the binary is on: it maps its own segments from
-//! there in place of the old ones, and names the clone as its executable. Where only the last is
-//! refused, it executes itself again from the clone; where there can be no clone (no privilege, a
-//! kernel before 5.12), from a sealed copy in memory.
+//! itself one with `#!/proc/self/exe`, and later write to the file. So the runtime makes a
+//! detached, read-only clone of the mount that the binary is on, and the process that enters the container moves onto
+//! it first thing: it maps its own segments from there in place of the old ones, and names the clone as its executable.
+//! Where the kernel cannot do the last, the runtime executes itself again from the clone; where there can be no
+//! clone (no privilege, a kernel before 5.12), from a sealed copy in memory.
 
 use std::ffi::{CString, c_int, c_void};
 use std::fs::File;
@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::mount::{MountAttr, mount_setattr, open_tree};
-use super::process::Strings;
+use super::process;
 use super::{Errno, Result, check, fd};
 use crate::error::{self, Why};
 
@@ -25,22 +25,33 @@ const HIGH: i32 = 512;
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Takes the binary out of the container's reach, unless this program already runs from a read-only place.
+/// A read-only clone of the mount that this program's binary is on.
 ///
-/// What it gives back is the mount that it has moved to, to be closed at a moment when nobody waits for this process:
-/// the kernel takes the mount away then, and waits for the readers of its mount tables.
+/// To be dropped at a moment when nobody waits for this process: the kernel takes the mount away then, and waits for
+/// the readers of its mount tables.
+#[derive(Debug)]
+pub struct Binary {
+    mount: OwnedFd,
+    /// The binary, opened through the mount.
+    file: OwnedFd,
+    strings: Strings,
+}
+
+/// Prepares to take the binary out of the container's reach, unless this program already runs from a read-only place:
+/// the process that enters the container does [`Binary::take_place`].
 ///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
-pub fn protect() -> error::Result<Option<OwnedFd>> {
+pub fn protect() -> error::Result<Option<Binary>> {
     let exe = fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
     if is_protected(exe.as_fd()) {
         return Ok(None);
     }
     let copy = match read_only_clone(exe.as_fd()) {
-        // Low numbers are those of descriptors that the caller may want to pass on.
-        Ok(tree) if become_file(tree.as_fd()).is_ok() => return Ok(fd::duplicate_from(tree.as_fd(), HIGH).ok()),
-        Ok(tree) => tree,
+        Ok(mount) if can_be_named() => {
+            return Binary::new(mount).map(Some).why(|| "keeping the clone of the binary's mount");
+        }
+        Ok(mount) => mount,
         Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
     };
     let argv = std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
@@ -52,7 +63,8 @@ pub fn protect() -> error::Result<Option<OwnedFd>> {
             CString::new(pair).ok()
         })
         .collect();
-    Err(Strings::new(env).execveat(copy.as_fd(), &Strings::new(argv))).why(|| "executing the protected runtime binary")
+    Err(process::Strings::new(env).execveat(copy.as_fd(), &process::Strings::new(argv)))
+        .why(|| "executing the protected runtime binary")
 }
 
 /// A read-only mount, or a memfd that is sealed against writing.
@@ -71,19 +83,47 @@ fn read_only_clone(exe: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Makes the file that `tree` is the mount of this process's executable, without an execve.
-///
-/// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
-/// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
-fn become_file(tree: BorrowedFd<'_>) -> Result<()> {
-    let path = CString::new(format!("/proc/self/fd/{}", tree.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
-    let file = fd::open(&path, libc::O_RDONLY, 0)?;
-    let image = Image::own().ok_or(Errno::ENOEXEC)?;
-    for segment in image.segments() {
-        segment.move_to(file.as_fd())?;
+/// The same with a high number, as low ones are those of descriptors that the caller may want to pass on.
+fn raised(fd: OwnedFd) -> Result<OwnedFd> {
+    match fd::duplicate_from(fd.as_fd(), HIGH) {
+        // Not so many are allowed; a few others are still to be opened below.
+        Err(Errno::EINVAL) => {
+            let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0 as i32;
+            fd::duplicate_from(fd.as_fd(), most.saturating_sub(4).max(3))
+                .map_err(|errno| if errno == Errno::EINVAL { Errno::EMFILE } else { errno })
+        }
+        other => other,
     }
-    image.protect_relocated()?;
-    name_executable(file.as_fd())
+}
+
+impl Binary {
+    fn new(mount: OwnedFd) -> Result<Binary> {
+        let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+        let file = fd::open(&path, libc::O_RDONLY, 0)?;
+        let [mount, file] = [raised(mount)?, raised(file)?];
+        Ok(Binary { mount, file, strings: Strings::own() })
+    }
+
+    /// Makes the file in the clone this process's executable, without an execve. Allocates nothing.
+    ///
+    /// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
+    /// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
+    ///
+    /// # Errors
+    /// Those of mmap(2) and prctl(2). What has been mapped by then is what was there before.
+    pub fn take_place(&self) -> Result<()> {
+        let image = Image::own().ok_or(Errno::ENOEXEC)?;
+        for segment in image.segments() {
+            segment.move_to(self.file.as_fd())?;
+        }
+        image.protect_relocated()?;
+        name_executable(self.file.as_fd(), || Map::own(&image, &self.strings, self.file.as_fd()))
+    }
+
+    /// Its descriptors.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.mount.as_fd(), self.file.as_fd()]
+    }
 }
 
 /// The program headers of this program, and how far from their addresses it was loaded.
@@ -138,8 +178,12 @@ impl Image {
         })
     }
 
-    /// Makes what the linker has marked as constant after relocation read-only again, as it was at the start.
+    /// Makes what the linker has marked as constant after relocation read-only again, as it was at the start. musl leaves it
+    /// writable in a program at a fixed address, which has nothing relocated.
     fn protect_relocated(&self) -> Result<()> {
+        if cfg!(target_env = "musl") && self.bias == 0 {
+            return Ok(());
+        }
         for header in self.headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
             let begin = self.bias + header.p_vaddr as usize;
             let (start, end) = (self.page_down(begin), self.page_down(begin + header.p_memsz as usize));
@@ -176,7 +220,54 @@ impl Segment {
     }
 
     /// Replaces it by a copy in memory of no file.
+    #[cfg(target_arch = "x86_64")]
     fn detach(&self) -> Result<()> {
+        // As much as there is today. Pages of the stack are touched from its top, whether they are used or not.
+        let mut room = [const { std::mem::MaybeUninit::<u8>::uninit() }; 2 * 4096];
+        if self.len > room.len() {
+            return self.detach_far();
+        }
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_POPULATE;
+        let place = self.start as *mut c_void;
+        // SAFETY: that much is mapped, and that much room is there.
+        unsafe { std::ptr::copy_nonoverlapping(self.start as *const u8, room.as_mut_ptr().cast(), self.len) };
+        let ret: i64;
+        // SAFETY: between the call and the end of the copy no static memory is read, as these are all instructions.
+        // Afterwards all of it is as before: there is one thread.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                "cmp rax, r12",
+                "jne 2f",
+                "mov rdi, r12",
+                "mov rsi, r14",
+                "mov rcx, r13",
+                "rep movsb",
+                "2:",
+                inlateout("rax") libc::SYS_mmap => ret,
+                inlateout("rdi") place => _,
+                inlateout("rsi") self.len => _,
+                in("rdx") self.prot as i64,
+                in("r10") flags as i64,
+                in("r8") -1i64,
+                in("r9") 0i64,
+                in("r12") place,
+                in("r13") self.len,
+                in("r14") room.as_ptr(),
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        if ret == place as i64 { Ok(()) } else { Err(Errno::from_raw(-ret as i32)) }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detach(&self) -> Result<()> {
+        self.detach_far()
+    }
+
+    /// The same by way of another place.
+    fn detach_far(&self) -> Result<()> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other memory.
         let copy = unsafe { libc::mmap(std::ptr::null_mut(), self.len, self.prot, flags, -1, 0) };
@@ -193,9 +284,18 @@ impl Segment {
     }
 }
 
+/// Whether the kernel has `PR_SET_MM_MAP` (CONFIG_CHECKPOINT_RESTORE) and nobody forbids it. Who may clone a mount has the
+/// capability that it takes.
+fn can_be_named() -> bool {
+    let mut size: libc::c_uint = 0;
+    // SAFETY: the kernel stores an unsigned int there.
+    let asked = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP_SIZE, &raw mut size, 0usize, 0usize) };
+    asked == 0 && size as usize == size_of::<Map>()
+}
+
 /// prctl(2): what /proc/self/exe is. `PR_SET_MM_EXE_FILE` takes CAP_SYS_RESOURCE; `PR_SET_MM_MAP`
 /// takes CAP_CHECKPOINT_RESTORE (Linux 5.9) or CAP_SYS_ADMIN, and the rest of what the kernel notes of a program.
-fn name_executable(file: BorrowedFd<'_>) -> Result<()> {
+fn name_executable(file: BorrowedFd<'_>, map: impl FnOnce() -> Map) -> Result<()> {
     // SAFETY: no pointer is passed.
     let set =
         unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_EXE_FILE, file.as_raw_fd() as usize, 0usize, 0usize) };
@@ -203,7 +303,7 @@ fn name_executable(file: BorrowedFd<'_>) -> Result<()> {
         Err(Errno::EPERM) => {}
         other => return other.map(drop),
     }
-    let map = Map::own(file).ok_or(Errno::EINVAL)?;
+    let map = map();
     // SAFETY: the kernel reads a structure of the size passed.
     let set = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0usize) };
     check(set.into()).map(drop)
@@ -229,31 +329,61 @@ struct Map {
 }
 
 impl Map {
-    /// What the kernel says that it is now (proc_pid_stat(5)), with another executable.
-    fn own(file: BorrowedFd<'_>) -> Option<Map> {
-        let stat = fd::read_whole(c"/proc/self/stat", 1024).ok()?;
-        let stat = std::str::from_utf8(&stat).ok()?;
-        // The second field is the name in parentheses, which may contain anything.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    /// What it is now, by the rules of execve, with another executable. The end of the heap is taken for all of it.
+    fn own(image: &Image, strings: &Strings, file: BorrowedFd<'_>) -> Map {
+        let loaded = || image.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let code = || loaded().filter(|header| header.p_flags & libc::PF_X != 0);
+        let begin = |header: &libc::Elf64_Phdr| image.bias as u64 + header.p_vaddr;
+        let end = |header: &libc::Elf64_Phdr| begin(header) + header.p_filesz;
         // SAFETY: an address that cannot be is answered with the end of the heap as it is.
         let brk = unsafe { libc::syscall(libc::SYS_brk, 0usize) } as u64;
-        Some(Map {
-            start_code: field(26)?,
-            end_code: field(27)?,
-            start_data: field(45)?,
-            end_data: field(46)?,
-            start_brk: field(47)?,
+        Map {
+            start_code: code().map(begin).min().unwrap_or_default(),
+            end_code: code().map(end).max().unwrap_or_default(),
+            start_data: loaded().map(begin).max().unwrap_or_default(),
+            end_data: loaded().map(end).max().unwrap_or_default(),
+            start_brk: brk,
             brk,
-            start_stack: field(28)?,
-            arg_start: field(48)?,
-            arg_end: field(49)?,
-            env_start: field(50)?,
-            env_end: field(51)?,
+            start_stack: strings.stack,
+            arg_start: strings.args,
+            arg_end: strings.env,
+            env_start: strings.env,
+            env_end: strings.end,
             auxv: 0,
             auxv_size: 0,
             exe_fd: file.as_raw_fd() as u32,
-        })
+        }
+    }
+}
+
+/// Where execve has put the arguments and the environment: one behind the other, and behind them the program's path.
+#[derive(Debug)]
+struct Strings {
+    /// An address in the stack.
+    stack: u64,
+    args: u64,
+    env: u64,
+    end: u64,
+}
+
+impl Strings {
+    fn own() -> Strings {
+        unsafe extern "C" {
+            /// environ(7). Nothing in this program changes it.
+            static environ: *const *const libc::c_char;
+        }
+        let argc = std::env::args_os().len();
+        // SAFETY: the C library has set it before main, and it is not written any more.
+        let env = unsafe { environ };
+        // SAFETY: in the memory that execve makes, the list of the environment is behind the NULL that ends the arguments.
+        let argv = unsafe { env.sub(argc + 1) };
+        // SAFETY: getauxval reads what the kernel has given this process at its start.
+        let end = unsafe { libc::getauxval(libc::AT_EXECFN) };
+        // SAFETY: each list has at least the NULL at its end.
+        let [first_env, first_arg] = [env, argv].map(|list| unsafe { *list } as u64);
+        let env_start = if first_env == 0 { end } else { first_env };
+        let args = if first_arg == 0 { env_start } else { first_arg };
+        Strings { stack: env as u64, args, env: env_start, end }
     }
 }
 
@@ -269,4 +399,23 @@ fn sealed_copy(exe: OwnedFd) -> std::io::Result<OwnedFd> {
     let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(std::io::Error::from)?;
     Ok(copy.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_is_the_kernels() {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+        // By the numbers of proc_pid_stat(5).
+        let field = |number: usize| fields[number - 3].parse::<u64>().unwrap();
+        let map = Map::own(&Image::own().unwrap(), &Strings::own(), fd::cwd());
+        let ours = [map.start_code, map.end_code, map.start_data, map.end_data];
+        assert_eq!(ours, [26, 27, 45, 46].map(field));
+        let ours = [map.arg_start, map.arg_end, map.env_start, map.env_end];
+        assert_eq!(ours, [48, 49, 50, 51].map(field));
+        assert!(map.brk >= field(47) && map.start_stack.abs_diff(field(28)) < 1 << 16, "{stat}");
+    }
 }

@@ -28,15 +28,20 @@ pub fn cloexec_from(first: u32) -> Result<()> {
 }
 
 /// Closes every descriptor from `first` on but `kept`, at a moment when this program has opened no other itself.
-pub fn close_from(first: u32, kept: Option<BorrowedFd<'_>>) {
+pub fn close_from(first: u32, kept: &[BorrowedFd<'_>]) {
     // SAFETY: takes numbers; the caller knows that no owner of these descriptors exists in this process.
     let close = |from: u32, to: u32| check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) });
-    let closed = match kept.map(|kept| kept.as_raw_fd() as u32).filter(|kept| *kept >= first) {
-        Some(kept) if kept == first => close(kept + 1, u32::MAX),
-        Some(kept) => close(first, kept - 1).and_then(|_| close(kept + 1, u32::MAX)),
-        None => close(first, u32::MAX),
-    };
-    if closed.is_err() {
+    let mut kept: Vec<u32> = kept.iter().map(|kept| kept.as_raw_fd() as u32).filter(|kept| *kept >= first).collect();
+    kept.sort_unstable();
+    let mut closed = Ok(0);
+    let mut from = first;
+    for number in kept {
+        if number > from {
+            closed = closed.and(close(from, number - 1));
+        }
+        from = number + 1;
+    }
+    if closed.and(close(from, u32::MAX)).is_err() {
         // Linux before 5.9: they go at the next execve.
         let _ = cloexec_from(first);
     }

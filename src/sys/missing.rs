@@ -19,6 +19,13 @@ pub enum Last {
     File,
 }
 
+impl Last {
+    /// For open(2) afterwards.
+    fn flags(self) -> i32 {
+        if matches!(self, Last::Directory(_)) { libc::O_DIRECTORY } else { 0 }
+    }
+}
+
 /// Linux follows as many links.
 const MOST_LINKS: u32 = 40;
 
@@ -27,6 +34,29 @@ const MOST_LINKS: u32 = 40;
 /// # Errors
 /// ELOOP for too many links, ENAMETOOLONG, and those of the system calls.
 pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> {
+    match make_last_name(rootfs, path, last) {
+        Some(made) => Ok(made),
+        None => make_each_name(rootfs, path, last),
+    }
+}
+
+/// The usual case in few calls: all but the last name is there, and that is missing.
+fn make_last_name(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Option<OwnedFd> {
+    let bytes = path.to_bytes_with_nul();
+    let cut = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let name = CStr::from_bytes_with_nul(bytes.get(cut..)?).ok()?;
+    if name.is_empty() || name == c"." || name == c".." {
+        return None;
+    }
+    let mut parent = [0; 256];
+    parent.get_mut(..cut)?.copy_from_slice(bytes.get(..cut)?);
+    let parent = if cut == 0 { c"." } else { CStr::from_bytes_until_nul(&parent).ok()? };
+    let dir = root::openat2(rootfs, parent, libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT).ok()?;
+    make_one(dir.as_fd(), name, last).ok()?;
+    root::openat2(rootfs, path, libc::O_PATH | last.flags(), 0, root::IN_ROOT).ok()
+}
+
+fn make_each_name(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> {
     let mut done = Text::new();
     let mut rest = Text::new();
     rest.append(path.to_bytes())?;
@@ -72,7 +102,7 @@ pub fn make(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> 
         }
         done.push_name(name.bytes())?;
     }
-    open(rootfs, &done, 0)
+    open(rootfs, &done, last.flags())
 }
 
 fn make_one(dir: BorrowedFd<'_>, name: &CStr, kind: Last) -> Result<()> {
@@ -206,6 +236,33 @@ mod tests {
             symlink("../run/resolve/stub.conf", temp.join("etc/resolv.conf")).unwrap();
             make(root, c"etc/resolv.conf", Last::File).unwrap();
             assert!(temp.join("run/resolve/stub.conf").is_file());
+        });
+    }
+
+    #[test]
+    fn one_missing_name_is_made_behind_links_that_lead_somewhere() {
+        use std::os::unix::fs::PermissionsExt;
+        in_folder(|temp, root| {
+            std::fs::create_dir_all(temp.join("run/deep")).unwrap();
+            std::fs::create_dir(temp.join("var")).unwrap();
+            symlink("/run", temp.join("var/run")).unwrap();
+            make(root, c"var/run/deep/x", Last::Directory(0o700)).unwrap();
+            let mode = std::fs::metadata(temp.join("run/deep/x")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700);
+            make(root, c"/var/run/file", Last::File).unwrap();
+            assert!(temp.join("run/file").is_file());
+            make(root, c"top", Last::Directory(0o755)).unwrap();
+            make(root, c"/above", Last::Directory(0o755)).unwrap();
+            assert!(temp.join("top").is_dir() && temp.join("above").is_dir());
+            // The last name may be a link too, and a long way is one.
+            symlink("made", temp.join("run/link")).unwrap();
+            make(root, c"var/run/link", Last::Directory(0o755)).unwrap();
+            assert!(temp.join("run/made").is_dir());
+            let long = std::ffi::CString::new(format!("{}x", "deep/../".repeat(100))).unwrap();
+            std::fs::create_dir(temp.join("deep")).unwrap();
+            make(root, &long, Last::Directory(0o755)).unwrap();
+            assert!(temp.join("x").is_dir());
+            assert_eq!(make(root, c"run/file", Last::Directory(0o755)).unwrap_err(), Errno::ENOTDIR);
         });
     }
 

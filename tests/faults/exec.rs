@@ -47,7 +47,7 @@ impl Running {
         let store = Store::new(self.case.bundle.root());
         let id = ContainerId::new(&self.case.id).unwrap();
         let record = store.record(&id).unwrap();
-        let config = kept_config(&store.dir(&id)).unwrap();
+        let config = kept_config(&store.dir(&id), spec::Part::Process).unwrap();
         let request = Request {
             id,
             process: spec::read_process(&std::fs::read(&self.file).unwrap()).unwrap(),
@@ -57,6 +57,7 @@ impl Running {
             preserve_fds: 0,
             cgroups: Vec::new(),
             paused: Paused::Refused,
+            init: None.into(),
         };
         plan_exec(&record, &config, &request, &Host::probe().unwrap()).unwrap()
     }

@@ -1,7 +1,7 @@
 //! From text to types: syntax, types, unknown fields, and what oci-spec cannot hold.
 
 use orlop::error::one_line;
-use orlop::spec::{Capabilities, Config, read_process};
+use orlop::spec::{Capabilities, Config, Part, read_process};
 use serde_json::{Value, json};
 
 use crate::{accepted, minimal, process, read, refused, sample, warned, with};
@@ -365,6 +365,50 @@ fn documents_of_engines_pass_without_a_warning() {
         let read = read_process(&sample(name)).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e)));
         assert_eq!(read.warnings, [""; 0], "{name}");
         assert!(read.capabilities.is_some_and(|sets| sets.bounding != 0), "{name}");
+    }
+}
+
+#[test]
+fn a_part_says_what_the_whole_says() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = files.filter_map(|path| Some(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned()));
+    let mut texts: Vec<(String, Vec<u8>)> =
+        names.filter(|name| name.starts_with("config-")).map(|name| (name.clone(), sample(&name))).collect();
+    assert!(texts.len() > 30, "{}", texts.len());
+    texts.push(("the example".into(), include_bytes!("../../config.json.example").to_vec()));
+    let mut document =
+        with("process.scheduler", json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK"]}));
+    document["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0-1"});
+    document["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}]);
+    document["hooks"] =
+        json!({"poststop": [{"path": "/bin/true", "timeout": 3}], "poststart": [{"path": "/bin/echo"}]});
+    document["linux"]["personality"] = json!({"domain": "LINUX32"});
+    document["linux"]["memoryPolicy"] = json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"});
+    document["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    texts.push(("much".into(), document.to_string().into_bytes()));
+    let respelled = document.to_string().replace("\"process\"", "\"Process\"").replace("\"hooks\"", "\"HOOKS\"");
+    let respelled = respelled.replace("\"linux\"", "\"Linux\"").replace("\"personality\"", "\"PERSONALITY\"");
+    texts.push(("much in another spelling".into(), respelled.into_bytes()));
+    for (name, text) in texts {
+        let whole = Config::read(text.clone()).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e)));
+        let [process, hooks] = [Part::Process, Part::Hooks]
+            .map(|part| Config::read_part(text.clone(), part).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e))));
+        assert_eq!(process.spec.process(), whole.spec.process(), "{name}");
+        assert_eq!(process.capabilities, whole.capabilities, "{name}");
+        assert_eq!(process.scheduler_flags, whole.scheduler_flags, "{name}");
+        assert_eq!(process.cpu_affinity, whole.cpu_affinity, "{name}");
+        let [part, all] = [&process, &whole].map(|config| config.spec.linux().as_ref().unwrap());
+        assert_eq!(part.seccomp(), all.seccomp(), "{name}");
+        assert_eq!(part.personality(), all.personality(), "{name}");
+        assert_eq!(part.memory_policy(), all.memory_policy(), "{name}");
+        assert_eq!(hooks.spec.hooks(), whole.spec.hooks(), "{name}");
+        // And what is left out is left out.
+        assert!(
+            process.spec.mounts().is_none() && part.devices().is_none() && process.spec.hooks().is_none(),
+            "{name}"
+        );
+        assert!(hooks.spec.process().is_none() && hooks.spec.linux().is_none(), "{name}");
     }
 }
 
