@@ -206,3 +206,28 @@ fn a_container_whose_init_cannot_leave_the_hosts_binary_is_not_made() {
     assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
     bundle.assert_nothing_of(&id);
 }
+
+#[test]
+fn a_binary_that_only_its_owner_may_execute_makes_user_namespaces() {
+    need_root!();
+    let mut bundle = Bundle::new("echo fine");
+    bundle.user_namespace(100_000);
+    let program = bundle.temp().join("orlop");
+    std::fs::copy(env!("CARGO_BIN_EXE_orlop"), &program).unwrap();
+    std::os::unix::fs::chown(&program, Some(1234), Some(1234)).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let plain = bundle.command(&["run", &bundle.id()]);
+    let mut command = Command::new(&program);
+    command.args(plain.get_args()).current_dir(bundle.path()).stdin(Stdio::null());
+    assert_eq!(bundle.finish(command).ok(), "fine\n");
+}
+
+#[test]
+fn a_limit_of_descriptors_just_above_the_runtimes_own_is_enough() {
+    need_root!();
+    let bundle = Bundle::new("echo fine");
+    for most in [511, 512, 513, 514, 515] {
+        let done = shell(&bundle, &format!("ulimit -S -n {most}; \"$0\" --root \"$1\" run {}-{most}", bundle.id()));
+        assert_eq!(done.ok(), "fine\n", "{most}");
+    }
+}

@@ -31,12 +31,25 @@ pub struct Init<'a> {
     pub word: u64,
     /// Whether the working directory has been reached.
     pub has_cwd: bool,
+    /// Which of the early masked paths is covered by an empty directory.
+    pub covered: Option<usize>,
 }
 
 impl<'a> Init<'a> {
     /// The inside actor at the start of its walk.
     pub fn new(slots: Slots, channel: BorrowedFd<'a>) -> Init<'a> {
-        Init { slots, channel, started: None, step: 0, end: 0, home: [0; 4096], program: 0, word: 0, has_cwd: false }
+        Init {
+            slots,
+            channel,
+            started: None,
+            step: 0,
+            end: 0,
+            home: [0; 4096],
+            program: 0,
+            word: 0,
+            has_cwd: false,
+            covered: None,
+        }
     }
 
     /// From now on faults are reported through the exec fifo, as `start` is the one that waits.

@@ -355,6 +355,11 @@ fn spawn(
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
     }
+    if *flags & libc::CLONE_NEWUSER as u64 != 0 || through_user.is_some() {
+        // What may execute the file is asked then, and the file's owner may be nobody in another user namespace.
+        let binary = runtime.binary.as_mut();
+        binary.map_or(Ok(()), Binary::take_place).why(|| "moving onto the read-only clone of the binary")?;
+    }
     let cgroup = *cgroup;
     let own = match through_user {
         None => enter_for_children(for_children, runtime)?,
@@ -397,7 +402,7 @@ fn spawn(
                     // A runtime in a user namespace has no rights over the pid namespace that it came from; it
                     // is still in it, only hooks that it runs are not, which are copies of it until they are executed.
                     Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {
-                        let binary = runtime.binary.as_ref();
+                        let binary = runtime.binary.as_mut();
                         binary
                             .map_or(Ok(()), Binary::take_place)
                             .why(|| "moving onto the read-only clone of the binary")?;
@@ -488,7 +493,7 @@ fn become_init(
     let Some(theirs) = theirs else { process::exit(1) };
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
     let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
-    let moved = runtime.binary.as_ref().map_or(Ok(()), Binary::take_place);
+    let moved = runtime.binary.as_mut().map_or(Ok(()), Binary::take_place);
     if let Err(errno) = moved {
         let _ = channel::send(theirs.as_fd(), &Frame::Fault(BIRTH, Fault::from(errno)).encode());
         process::exit(1);

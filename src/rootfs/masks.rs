@@ -71,7 +71,7 @@ pub fn plan(
     rootfs: Slot,
     plan: &mut Plan,
 ) -> Result<()> {
-    let dests = |field: &str, paths: &[String]| {
+    let dests = |field: &str, paths: &[String], which: Which| {
         let dest = |(index, path): (usize, &String)| Dest::new(&format!("linux.{field}[{index}]"), path);
         let mut seen = HashSet::new();
         let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
@@ -79,14 +79,15 @@ pub fn plan(
         dests.retain(|dest| which.has(dest) && seen.insert(dest.as_str().to_owned()));
         Ok::<_, anyhow::Error>(dests)
     };
-    let read_only = dests("readonlyPaths", read_only)?;
+    let read_only = dests("readonlyPaths", read_only, which)?;
     if !read_only.is_empty() {
         plan.inside(MakeReadOnly { paths: read_only, rootfs });
     }
-    let masked = dests("maskedPaths", masked)?;
-    if !masked.is_empty() {
+    let paths = dests("maskedPaths", masked, which)?;
+    if !paths.is_empty() {
         let null = Dest::new("dev", "/dev/null")?;
-        plan.inside(Mask { paths: masked, null, label: label.cloned(), rootfs });
+        let earlier = if which == Which::Late { dests("maskedPaths", masked, Which::Early)? } else { Vec::new() };
+        plan.inside(Mask { paths, earlier, null, label: label.cloned(), rootfs });
     }
     Ok(())
 }
@@ -147,6 +148,8 @@ fn set_read_only_and_attach(tree: &OwnedFd, place: &OwnedFd) -> crate::sys::Resu
 
 struct Mask {
     paths: Vec<Dest>,
+    /// What the other step of this kind has covered before.
+    earlier: Vec<Dest>,
     null: Dest,
     /// What SELinux is to call the directory that covers directories.
     label: Option<CString>,
@@ -165,6 +168,7 @@ impl Inside for Mask {
         let rootfs = init.slots.get(self.rootfs)?;
         let mut null: Option<OwnedFd> = None;
         let mut empty: Option<OwnedFd> = None;
+        let mut covered = None;
         for (index, path) in self.paths.iter().enumerate() {
             let fault = Fault::at(index as u64);
             let place = match path.open(rootfs) {
@@ -176,14 +180,21 @@ impl Inside for Mask {
             let cover = match cover {
                 // The first of a kind is attached itself; the next ones are clones of what is attached.
                 Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
-                None if is_dir => empty_directory(self.label.as_deref()),
+                None if is_dir => match init.covered.and_then(|covered| self.earlier.get(covered)) {
+                    Some(covered) => covered.open(rootfs).and_then(|dir| clone_tree(dir.as_fd(), c"", false)),
+                    None => empty_directory(self.label.as_deref()),
+                },
                 None => self.dev_null(rootfs),
             }
             .map_err(&fault)?;
             move_mount(cover.as_fd(), place.as_fd()).map_err(&fault)?;
+            if is_dir {
+                covered.get_or_insert(index);
+            }
             let kept = if is_dir { &mut empty } else { &mut null };
             kept.get_or_insert(cover);
         }
+        init.covered = covered;
         Ok(())
     }
 

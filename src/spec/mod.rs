@@ -203,7 +203,11 @@ fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
 
 /// Whether a seccomp section asks for anything: without default action and system calls, it is none (as in runc).
 fn is_profile(text: &str) -> bool {
-    let unset = |value: &Value, field| match value.get(field) {
+    // In whatever spelling, which is corrected later.
+    let member = |value: &Value, field: &str| {
+        value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, member)| member.clone())
+    };
+    let unset = |value: &Value, field| match member(value, field) {
         Some(Value::String(text)) => text.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
         Some(Value::Null) | None => true,

@@ -35,6 +35,8 @@ pub struct Binary {
     /// The binary, opened through the mount.
     file: OwnedFd,
     strings: Strings,
+    /// Whether this process runs from there.
+    moved: bool,
 }
 
 /// Prepares to take the binary out of the container's reach, unless this program already runs from a read-only place:
@@ -86,11 +88,10 @@ fn read_only_clone(exe: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// The same with a high number, as low ones are those of descriptors that the caller may want to pass on.
 fn raised(fd: OwnedFd) -> Result<OwnedFd> {
     match fd::duplicate_from(fd.as_fd(), HIGH) {
-        // Not so many are allowed; a few others are still to be opened below.
-        Err(Errno::EINVAL) => {
+        // Not so many are allowed, or all of them are open.
+        Err(Errno::EINVAL | Errno::EMFILE) => {
             let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0 as i32;
-            fd::duplicate_from(fd.as_fd(), most.saturating_sub(4).max(3))
-                .map_err(|errno| if errno == Errno::EINVAL { Errno::EMFILE } else { errno })
+            Ok(fd::duplicate_from(fd.as_fd(), most.saturating_sub(4).max(3)).unwrap_or(fd))
         }
         other => other,
     }
@@ -101,23 +102,28 @@ impl Binary {
         let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
         let file = fd::open(&path, libc::O_RDONLY, 0)?;
         let [mount, file] = [raised(mount)?, raised(file)?];
-        Ok(Binary { mount, file, strings: Strings::own() })
+        Ok(Binary { mount, file, strings: Strings::own(), moved: false })
     }
 
-    /// Makes the file in the clone this process's executable, without an execve. Allocates nothing.
+    /// Makes the file in the clone this process's executable, without an execve, unless it is already. Allocates nothing.
     ///
     /// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
     /// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
     ///
     /// # Errors
     /// Those of mmap(2) and prctl(2). What has been mapped by then is what was there before.
-    pub fn take_place(&self) -> Result<()> {
+    pub fn take_place(&mut self) -> Result<()> {
+        if self.moved {
+            return Ok(());
+        }
         let image = Image::own().ok_or(Errno::ENOEXEC)?;
         for segment in image.segments() {
             segment.move_to(self.file.as_fd())?;
         }
         image.protect_relocated()?;
-        name_executable(self.file.as_fd(), || Map::own(&image, &self.strings, self.file.as_fd()))
+        name_executable(self.file.as_fd(), || Map::own(&image, &self.strings, self.file.as_fd()))?;
+        self.moved = true;
+        Ok(())
     }
 
     /// Its descriptors.

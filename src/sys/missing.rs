@@ -3,7 +3,8 @@
 //!
 //! The way is walked name by name without allocating. What has been walked holds no link, and each step
 //! opens it anew below the root with RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS, so that a link that is
-//! put there meanwhile is an error and never a way out (CVE-2021-30465, CVE-2024-45310).
+//! put there meanwhile is an error and never a way out (CVE-2021-30465, CVE-2024-45310). Where only the last name is
+//! missing, the kernel walks the way, with RESOLVE_IN_ROOT.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -390,6 +390,19 @@ fn a_part_says_what_the_whole_says() {
     let respelled = document.to_string().replace("\"process\"", "\"Process\"").replace("\"hooks\"", "\"HOOKS\"");
     let respelled = respelled.replace("\"linux\"", "\"Linux\"").replace("\"personality\"", "\"PERSONALITY\"");
     texts.push(("much in another spelling".into(), respelled.into_bytes()));
+    // Nothing else is in another spelling, in what is left out or in what is not.
+    let profile =
+        json!({"DefaultAction": "SCMP_ACT_ALLOW", "Syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
+    let mut document = with("linux.seccomp", profile);
+    for (name, more) in
+        [("a profile in another spelling", json!(null)), ("more of it", json!({"Memory": {"limit": 1 << 30}}))]
+    {
+        document["linux"]["resources"] = more;
+        let text = document.to_string().into_bytes();
+        let config = Config::read(text.clone()).unwrap();
+        assert!(config.spec.linux().as_ref().unwrap().seccomp().is_some(), "{name}");
+        texts.push((name.into(), text));
+    }
     for (name, text) in texts {
         let whole = Config::read(text.clone()).unwrap_or_else(|e| panic!("{name}: {}", one_line(&e)));
         let [process, hooks] = [Part::Process, Part::Hooks]
