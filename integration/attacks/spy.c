@@ -39,23 +39,24 @@ static void report(const char *what)
     fflush(stdout);
 }
 
-/* Whether PID's program is one of the container's; 0 also when that may not be known. */
-static int is_ours(const char *pid)
+/* Whose PID's program is. */
+enum owner { UNKNOWN, OURS, FOREIGN };
+static enum owner owner(const char *pid)
 {
     char path[64], target[PATH_MAX];
     snprintf(path, sizeof path, "/proc/%.20s/exe", pid);
     ssize_t length = readlink(path, target, sizeof target - 1);
     if (length < 0)
-        return 0;
+        return UNKNOWN;
     target[length] = 0;
-    return strcmp(target, "/bin/busybox") == 0 || strcmp(target, "/bin/spy") == 0;
+    return strcmp(target, "/bin/busybox") == 0 || strcmp(target, "/bin/spy") == 0 ? OURS : FOREIGN;
 }
 
 /* Whether the process is there, is no kernel thread's leftover and not yet ours. */
 static int is_runtime(const char *pid)
 {
     char path[64], text[512], *end;
-    if (is_ours(pid))
+    if (owner(pid) == OURS)
         return 0;
     snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -117,14 +118,13 @@ static void try_environment(const char *pid)
 
 static void try_memory(const char *pid)
 {
-    char path[64], target[PATH_MAX];
+    char path[64];
     snprintf(path, sizeof path, "/proc/%.20s/mem", pid);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return;
-    /* The container's program may have been executed meanwhile: then it was that one's memory. */
-    snprintf(path, sizeof path, "/proc/%.20s/exe", pid);
-    if (readlink(path, target, sizeof target) > 0 && !is_ours(pid))
+    /* The container's program may have been executed meanwhile, and may even have ended: then it was that one's memory. */
+    if (owner(pid) == FOREIGN)
         report("memory");
     close(fd);
 }
