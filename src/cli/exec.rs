@@ -102,9 +102,9 @@ impl Args {
         let Some((id, command)) = self.words.split_first() else { bail!("container id cannot be empty") };
         let id = ContainerId::new(id)?;
         let paused = if self.ignore_paused { Paused::Ignored } else { Paused::Refused };
-        // Not taken apart, as the process ends when this does.
         check_preserved(self.preserved_fds())?;
         let Opened { record, config, init } = open(context, &id, paused)?;
+        // Not taken apart, as the process ends when this does.
         let config = ManuallyDrop::new(config);
         let process = self.process(&config, command)?;
         let terminal = match (&self.console_socket, self.detach) {

@@ -48,7 +48,7 @@ pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
     if force == Force::No && !matches!(status, Status::Stopped | Status::Created) {
         bail!("cannot delete container {id} that is not stopped: {}", status.word());
     }
-    let config = store::kept_config(seat.dir(), Part::Hooks).ok();
+    let config = seat.config(Part::Hooks).ok();
     destroy(&record, seat)?;
     if let Some(config) = config {
         poststop(context, &record, &config);

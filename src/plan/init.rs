@@ -31,7 +31,7 @@ pub struct Init<'a> {
     pub word: u64,
     /// Whether the working directory has been reached.
     pub has_cwd: bool,
-    /// Which of the early masked paths is covered by an empty directory.
+    /// Which path of the first step that masks is covered by an empty directory.
     pub covered: Option<usize>,
 }
 

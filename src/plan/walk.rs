@@ -69,6 +69,11 @@ impl Runtime {
         self.child = Some(child);
     }
 
+    /// Makes the read-only clone of the binary what this process runs from, where there is one.
+    fn leave_binary(&mut self) -> crate::sys::Result<()> {
+        self.binary.as_mut().map_or(Ok(()), Binary::take_place)
+    }
+
     /// Gives the process away to the caller.
     pub fn take_child(&mut self) -> Option<Child> {
         self.child.take()
@@ -341,6 +346,8 @@ impl Walk<'_> {
     }
 }
 
+const LEAVING: &str = "moving onto the read-only clone of the binary";
+
 /// Makes the container's first process. Only the parent returns.
 fn spawn(
     plan: &Plan,
@@ -357,8 +364,7 @@ fn spawn(
     }
     if *flags & libc::CLONE_NEWUSER as u64 != 0 || through_user.is_some() {
         // What may execute the file is asked then, and the file's owner may be nobody in another user namespace.
-        let binary = runtime.binary.as_mut();
-        binary.map_or(Ok(()), Binary::take_place).why(|| "moving onto the read-only clone of the binary")?;
+        runtime.leave_binary().why(|| LEAVING)?;
     }
     let cgroup = *cgroup;
     let own = match through_user {
@@ -402,10 +408,7 @@ fn spawn(
                     // A runtime in a user namespace has no rights over the pid namespace that it came from; it
                     // is still in it, only hooks that it runs are not, which are copies of it until they are executed.
                     Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {
-                        let binary = runtime.binary.as_mut();
-                        binary
-                            .map_or(Ok(()), Binary::take_place)
-                            .why(|| "moving onto the read-only clone of the binary")?;
+                        runtime.leave_binary().why(|| LEAVING)?;
                     }
                     other => other.why(|| "returning to the runtime's own namespaces")?,
                 }
@@ -491,13 +494,12 @@ fn become_init(
 ) -> ! {
     alloc::forbid();
     let Some(theirs) = theirs else { process::exit(1) };
-    // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
-    let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
-    let moved = runtime.binary.as_mut().map_or(Ok(()), Binary::take_place);
-    if let Err(errno) = moved {
+    if let Err(errno) = runtime.leave_binary() {
         let _ = channel::send(theirs.as_fd(), &Frame::Fault(BIRTH, Fault::from(errno)).encode());
         process::exit(1);
     }
+    // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
+    let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
     let binary = runtime.binary.as_ref().map(Binary::descriptors);
     let shared = [Some(ours.as_fd()), lock].into_iter().flatten().chain(binary.into_iter().flatten());
     if shared.map(fd::close_early).any(|closed| closed.is_err()) {

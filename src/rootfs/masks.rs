@@ -15,7 +15,7 @@ use super::mount::{clone_tree, set_read_only};
 use crate::error::{Result, errno_text};
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::{detached, move_mount, open_tree};
+use crate::sys::mount::{detached, move_mount};
 
 /// Which paths are covered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,6 @@ impl Inside for Mask {
         let rootfs = init.slots.get(self.rootfs)?;
         let mut null: Option<OwnedFd> = None;
         let mut empty: Option<OwnedFd> = None;
-        let mut covered = None;
         for (index, path) in self.paths.iter().enumerate() {
             let fault = Fault::at(index as u64);
             let place = match path.open(rootfs) {
@@ -176,10 +175,10 @@ impl Inside for Mask {
                 other => other.map_err(&fault)?,
             };
             let is_dir = fd::is_dir(fd::stat(place.as_fd()).map_err(&fault)?.st_mode);
-            let cover = if is_dir { &mut empty } else { &mut null };
-            let cover = match cover {
+            let kept = if is_dir { &mut empty } else { &mut null };
+            let cover = match kept {
                 // The first of a kind is attached itself; the next ones are clones of what is attached.
-                Some(first) => open_tree(first.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32),
+                Some(first) => clone_tree(first.as_fd(), c"", false),
                 None if is_dir => match init.covered.and_then(|covered| self.earlier.get(covered)) {
                     Some(covered) => covered.open(rootfs).and_then(|dir| clone_tree(dir.as_fd(), c"", false)),
                     None => empty_directory(self.label.as_deref()),
@@ -189,12 +188,10 @@ impl Inside for Mask {
             .map_err(&fault)?;
             move_mount(cover.as_fd(), place.as_fd()).map_err(&fault)?;
             if is_dir {
-                covered.get_or_insert(index);
+                init.covered.get_or_insert(index);
             }
-            let kept = if is_dir { &mut empty } else { &mut null };
             kept.get_or_insert(cover);
         }
-        init.covered = covered;
         Ok(())
     }
 

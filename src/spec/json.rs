@@ -32,10 +32,10 @@ impl<'a> Document<'a> {
             let value = match key.as_str() {
                 "linux" if raw.get().starts_with('{') => {
                     let mut linux = Map::new();
-                    for (key, raw) in members(raw.get(), &At::Root.key("linux"))? {
+                    let members = members(raw.get(), &At::Root.key("linux"))?;
+                    for (key, raw) in members.into_iter().filter(|(key, _)| !part.leaves_out_of_linux(key)) {
                         match key.as_str() {
                             "seccomp" => seccomp = Some(raw),
-                            name if part.leaves_out_of_linux(name) => {}
                             _ => drop(linux.insert(key, parse(raw.get(), text)?)),
                         }
                     }

@@ -204,13 +204,11 @@ fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
 /// Whether a seccomp section asks for anything: without default action and system calls, it is none (as in runc).
 fn is_profile(text: &str) -> bool {
     // In whatever spelling, which is corrected later.
-    let member = |value: &Value, field: &str| {
-        value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, member)| member.clone())
-    };
-    let unset = |value: &Value, field| match member(value, field) {
-        Some(Value::String(text)) => text.is_empty(),
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Null) | None => true,
+    let named = |field: &'static str| move |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case(field);
+    let unset = |value: &Value, field| match value.as_object().and_then(|members| members.iter().find(named(field))) {
+        Some((_, Value::String(text))) => text.is_empty(),
+        Some((_, Value::Array(items))) => items.is_empty(),
+        Some((_, Value::Null)) | None => true,
         Some(_) => false,
     };
     // Only a short text can be empty: profiles are not parsed twice.

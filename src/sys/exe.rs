@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::mount::{MountAttr, mount_setattr, open_tree};
-use super::process;
+use super::process::Strings;
 use super::{Errno, Result, check, fd};
 use crate::error::{self, Why};
 
@@ -34,7 +34,7 @@ pub struct Binary {
     mount: OwnedFd,
     /// The binary, opened through the mount.
     file: OwnedFd,
-    strings: Strings,
+    stack: Stack,
     /// Whether this process runs from there.
     moved: bool,
 }
@@ -65,8 +65,7 @@ pub fn protect() -> error::Result<Option<Binary>> {
             CString::new(pair).ok()
         })
         .collect();
-    Err(process::Strings::new(env).execveat(copy.as_fd(), &process::Strings::new(argv)))
-        .why(|| "executing the protected runtime binary")
+    Err(Strings::new(env).execveat(copy.as_fd(), &Strings::new(argv))).why(|| "executing the protected runtime binary")
 }
 
 /// A read-only mount, or a memfd that is sealed against writing.
@@ -102,7 +101,7 @@ impl Binary {
         let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
         let file = fd::open(&path, libc::O_RDONLY, 0)?;
         let [mount, file] = [raised(mount)?, raised(file)?];
-        Ok(Binary { mount, file, strings: Strings::own(), moved: false })
+        Ok(Binary { mount, file, stack: Stack::own(), moved: false })
     }
 
     /// Makes the file in the clone this process's executable, without an execve, unless it is already. Allocates nothing.
@@ -121,7 +120,7 @@ impl Binary {
             segment.move_to(self.file.as_fd())?;
         }
         image.protect_relocated()?;
-        name_executable(self.file.as_fd(), || Map::own(&image, &self.strings, self.file.as_fd()))?;
+        name_executable(self.file.as_fd(), || Map::own(&image, &self.stack, self.file.as_fd()))?;
         self.moved = true;
         Ok(())
     }
@@ -336,7 +335,7 @@ struct Map {
 
 impl Map {
     /// What it is now, by the rules of execve, with another executable. The end of the heap is taken for all of it.
-    fn own(image: &Image, strings: &Strings, file: BorrowedFd<'_>) -> Map {
+    fn own(image: &Image, stack: &Stack, file: BorrowedFd<'_>) -> Map {
         let loaded = || image.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
         let code = || loaded().filter(|header| header.p_flags & libc::PF_X != 0);
         let begin = |header: &libc::Elf64_Phdr| image.bias as u64 + header.p_vaddr;
@@ -350,11 +349,11 @@ impl Map {
             end_data: loaded().map(end).max().unwrap_or_default(),
             start_brk: brk,
             brk,
-            start_stack: strings.stack,
-            arg_start: strings.args,
-            arg_end: strings.env,
-            env_start: strings.env,
-            env_end: strings.end,
+            start_stack: stack.within,
+            arg_start: stack.args,
+            arg_end: stack.env,
+            env_start: stack.env,
+            env_end: stack.end,
             auxv: 0,
             auxv_size: 0,
             exe_fd: file.as_raw_fd() as u32,
@@ -364,16 +363,16 @@ impl Map {
 
 /// Where execve has put the arguments and the environment: one behind the other, and behind them the program's path.
 #[derive(Debug)]
-struct Strings {
-    /// An address in the stack.
-    stack: u64,
+struct Stack {
+    /// An address in it.
+    within: u64,
     args: u64,
     env: u64,
     end: u64,
 }
 
-impl Strings {
-    fn own() -> Strings {
+impl Stack {
+    fn own() -> Stack {
         unsafe extern "C" {
             /// environ(7). Nothing in this program changes it.
             static environ: *const *const libc::c_char;
@@ -389,7 +388,7 @@ impl Strings {
         let [first_env, first_arg] = [env, argv].map(|list| unsafe { *list } as u64);
         let env_start = if first_env == 0 { end } else { first_env };
         let args = if first_arg == 0 { env_start } else { first_arg };
-        Strings { stack: env as u64, args, env: env_start, end }
+        Stack { within: env as u64, args, env: env_start, end }
     }
 }
 
@@ -417,7 +416,7 @@ mod tests {
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
         // By the numbers of proc_pid_stat(5).
         let field = |number: usize| fields[number - 3].parse::<u64>().unwrap();
-        let map = Map::own(&Image::own().unwrap(), &Strings::own(), fd::cwd());
+        let map = Map::own(&Image::own().unwrap(), &Stack::own(), fd::cwd());
         let ours = [map.start_code, map.end_code, map.start_data, map.end_data];
         assert_eq!(ours, [26, 27, 45, 46].map(field));
         let ours = [map.arg_start, map.arg_end, map.env_start, map.env_end];
