@@ -1,4 +1,30 @@
-# Cases: nothing is left of containers, nor of creates that were killed.
+# Cases: many containers at once, and that nothing is left of containers, nor of creates that were killed.
+
+# Below an ancestor that is new: the kernel lists the controllers of a cgroup before their files are there. And it goes
+# with the first container of the round that is deleted while no other one is there.
+it_limits_each_of_many_made_at_once() {
+    [ "$DRIVER" != systemd ] || skip "systemd makes one scope after the other"
+    local round number id
+    config crowd '.linux.cgroupsPath |= sub("crowd"; "crowd-@ROUND@/@ID@") | .linux.resources = {pids: {limit: 30}, memory: {limit: 33554432}}'
+    for round in $(seq "${ROUNDS:-4}"); do
+        for number in 1 2 3 4 5 6 7 8; do
+            id=crowd-$round-$number
+            mkdir "$WORK/bundles/$id"
+            sed "s|@ROUND@|$round|; s|@ID@|$id|" "$WORK/bundles/crowd/config.json" >"$WORK/bundles/$id/config.json"
+            one_of_many &
+        done
+        wait
+    done >"$WORK/crowd"
+    equal "$(seq $((8 * ${ROUNDS:-4})) | sed 's/.*/30/')" "$(cat "$WORK/crowd")"
+}
+
+# one_of_many : the limit that the container $id has got.
+one_of_many() {
+    oci create --bundle "$WORK/bundles/$id" --pid-file "$WORK/bundles/$id/pid" "$TAG-$id" </dev/null 2>&1 || return
+    value "$id" pids/pids.max
+    echo "$value"
+    remove "$id" 2>&1
+}
 
 # traces : what the containers of this suite have on this machine.
 traces() {

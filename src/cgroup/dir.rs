@@ -85,6 +85,11 @@ impl Dir {
         fd::openat(self.as_fd(), &c_string(file)?, flags, 0)
     }
 
+    /// Makes a cgroup below this one.
+    pub fn make(&self, name: &str) -> sys::Result<()> {
+        nix::sys::stat::mkdirat(self.as_fd(), name, MODE)
+    }
+
     /// Removes a cgroup below this one.
     pub fn remove(&self, name: &str) -> sys::Result<()> {
         nix::unistd::unlinkat(self.as_fd(), name, UnlinkatFlags::RemoveDir)

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
 use super::devices::{self, List, Program};
-use super::dir::{self, Dir, is_forbidden, join};
+use super::dir::{self, Dir, is_forbidden, is_gone, join};
 use super::limits_v2::Limits;
 use super::path::{Place, Placement};
 use super::properties::{self, Property};
@@ -132,20 +132,18 @@ fn make_v2(
 ) -> Option<AttachDevices> {
     let slot = plan.outside_slot();
     let dir = place.dir();
-    let mut wanted: Vec<(&'static str, bool)> = Vec::new();
+    let mut wanted: Vec<Wanted> = Vec::new();
     for setting in settings.iter().filter(|setting| !setting.controller.is_empty() && setting.or != Or::SkipMissing) {
         if !wanted.contains(&(setting.controller, true)) {
             wanted.push((setting.controller, true));
         }
     }
-    let domain = wanted.iter().any(|(name, _)| DOMAIN.contains(name));
     for name in CONTROLLERS {
         if !wanted.contains(&(name, true)) {
             wanted.push((name, false));
         }
     }
-    timing.add(plan, MakeV2 { place: place.clone(), slot, domain });
-    timing.add(plan, Enable { place: place.clone(), slot, wanted });
+    timing.add(plan, MakeV2 { place: place.clone(), slot, wanted });
     let mut beside = None;
     if let Some(program) = devices::compile(rules) {
         let dir = dir.clone();
@@ -217,11 +215,24 @@ fn with_dir(runtime: &mut Runtime, slot: Slot, path: &str, work: impl FnOnce(&Di
     Ok(())
 }
 
+/// How often what is made below an ancestor is begun again when that has just been removed: the end of another
+/// container takes the ancestors that it leaves empty with it.
+const TRIES: u32 = 100;
+
+fn persist<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..TRIES {
+        match work() {
+            Err(error) if errno_of(&error).is_some_and(is_gone) => {}
+            other => return other,
+        }
+    }
+    work()
+}
+
 /// Makes a place's directory and the ancestors that are missing.
 fn make(place: &Place) -> Result<()> {
     let path = place.dir();
     match dir::make(&path) {
-        // An ancestor is missing, or another container's end has just removed it.
         Err(Errno::ENOENT) => {}
         other => return other.why(|| format!("mkdir {path}")),
     }
@@ -233,63 +244,70 @@ fn make(place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// A controller's name, with whether a limit needs it.
+type Wanted = (&'static str, bool);
+
 struct MakeV2 {
     place: Place,
     slot: Slot,
-    /// Whether limits are asked for that a threaded cgroup cannot have.
-    domain: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl fmt::Display for MakeV2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "making cgroup {:?}", self.place.dir())
+        write!(f, "making cgroup {:?} with the controllers that are available", self.place.dir())?;
+        let needed: Vec<&str> = self.needed().map(|(name, _)| *name).collect();
+        if needed.is_empty() { Ok(()) } else { write!(f, ", and {} in any case", needed.join(", ")) }
     }
 }
 
 impl Outside for MakeV2 {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        make(&self.place)?;
         let path = self.place.dir();
-        let dir = dir::open(&path)?;
+        let (dir, refused) = persist(|| self.make())?;
+        // Whether limits are asked for that a threaded cgroup cannot have.
+        let domain = self.needed().any(|(name, _)| DOMAIN.contains(name));
         // Children of the root are domains always; elsewhere a threaded ancestor makes them threaded or invalid.
         if self.place.path.contains('/') {
             let kind = dir.read("cgroup.type").unwrap_or_default();
             match kind.trim() {
-                "domain invalid" if self.domain => {
+                "domain invalid" if domain => {
                     bail!("cannot enter cgroupv2 {path:?} with domain controllers -- it is in an invalid state")
                 }
                 "domain invalid" => dir.write("cgroup.type", "threaded").why(|| format!("making {path} threaded"))?,
-                kind @ ("threaded" | "domain threaded") if self.domain => {
+                kind @ ("threaded" | "domain threaded") if domain => {
                     bail!("cannot enter cgroupv2 {path:?} with domain controllers -- it is in {kind} mode")
                 }
                 _ => {}
             }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         runtime.slots.put(self.slot, dir.into_fd());
         Ok(())
     }
 }
 
-struct Enable {
-    place: Place,
-    slot: Slot,
-    /// Each with whether a limit needs it.
-    wanted: Vec<(&'static str, bool)>,
-}
-
-impl fmt::Display for Enable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("enabling the controllers that are available")?;
-        let needed: Vec<&str> = self.wanted.iter().filter(|(_, needed)| *needed).map(|(name, _)| *name).collect();
-        if needed.is_empty() { Ok(()) } else { write!(f, ", and {} in any case", needed.join(", ")) }
+impl MakeV2 {
+    fn needed(&self) -> impl Iterator<Item = &Wanted> {
+        self.wanted.iter().filter(|(_, needed)| *needed)
     }
-}
 
-impl Outside for Enable {
-    fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        with_dir(runtime, self.slot, &self.place.dir(), |dir| {
-            enable(dir, &self.place.mount, &self.place.path, &self.wanted)
-        })
+    /// Makes and opens the cgroup, after its parent has been told which controllers it hands down. The kernel shows
+    /// them in cgroup.subtree_control and cgroup.controllers before the files of those children are there that it
+    /// already has, but a cgroup made then waits for that and has all of its files.
+    ///
+    /// The error beside the cgroup is that of a controller which a limit needs and which could not be had.
+    fn make(&self) -> Result<(Dir, Option<anyhow::Error>)> {
+        let (above, name) = self.place.path.rsplit_once('/').unwrap_or(("", &self.place.path));
+        let (parent, refused) = hand_down(&self.place.mount, above, &self.wanted)?;
+        match parent.make(name) {
+            // Its files may be on their way, and to ask for them once more is to wait for them.
+            Err(Errno::EEXIST) => drop(write_control(&parent, &self.needed().copied().collect::<Vec<_>>())),
+            other => other.why(|| format!("mkdir {}", self.place.dir()))?,
+        }
+        Ok((parent.child(name).why(|| format!("open {}", self.place.dir()))?, refused))
     }
 }
 
@@ -297,44 +315,75 @@ impl Outside for Enable {
 ///
 /// # Errors
 /// When one that a limit needs cannot be had.
-pub(super) fn enable(leaf: &Dir, mount: &str, path: &str, wanted: &[(&'static str, bool)]) -> Result<()> {
-    let has = |dir: &Dir, file: &str| dir.read(file).unwrap_or_default();
-    let lacks = |text: &str, name: &str| !text.split_whitespace().any(|word| word == name);
-    let here = has(leaf, "cgroup.controllers");
-    let mut missing: Vec<(&str, bool)> = wanted.iter().copied().filter(|(name, _)| lacks(&here, name)).collect();
-    if missing.is_empty() {
+pub(super) fn enable(leaf: &Dir, mount: &str, path: &str, wanted: &[Wanted]) -> Result<()> {
+    let here = leaf.read("cgroup.controllers").unwrap_or_default();
+    if wanted.iter().all(|(name, _)| has(&here, name)) {
         return Ok(());
     }
-    let mut dir = dir::open(mount)?;
-    let available = has(&dir, "cgroup.controllers");
-    let absent = |required: &[(&str, bool)], at: &str| match required.iter().find(|(_, required)| *required) {
-        Some((name, _)) => Err(anyhow!("cannot set {name} limit: controller {name:?} not available in {at}")),
-        None => Ok(()),
-    };
-    let (some, none): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(name, _)| !lacks(&available, name));
-    absent(&none, mount)?;
-    missing = some;
-    for name in path.split('/') {
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let on = has(&dir, "cgroup.subtree_control");
-        let off: Vec<(&str, bool)> = missing.iter().copied().filter(|(name, _)| lacks(&on, name)).collect();
-        let refused = hand_down(&dir, &off);
-        absent(&refused, &dir.path)?;
-        missing.retain(|each| !refused.contains(each));
-        dir = dir.child(name).why(|| format!("open {}/{name}", dir.path))?;
+    match hand_down(mount, path.rsplit_once('/').map_or("", |(above, _)| above), wanted)? {
+        (_, None) => Ok(()),
+        (_, Some(refused)) => Err(refused),
     }
-    Ok(())
+}
+
+/// Whether a controller is in the kernel's list.
+fn has(list: &str, name: &str) -> bool {
+    list.split_whitespace().any(|word| word == name)
+}
+
+/// Makes the children of the cgroup at `path` get the wanted controllers, as far as there are such, and opens it. It and
+/// its ancestors are made where they are missing.
+///
+/// The error beside it names a controller which a limit needs and which could not be had.
+fn hand_down(mount: &str, path: &str, wanted: &[Wanted]) -> Result<(Dir, Option<anyhow::Error>)> {
+    let absent = |refused: &[Wanted], at: &str| {
+        let name = refused.iter().find(|(_, needed)| *needed)?.0;
+        Some(anyhow!("cannot set {name} limit: controller {name:?} not available in {at}"))
+    };
+    let lacking = |dir: &Dir, names: &[Wanted]| -> Vec<Wanted> {
+        let on = if names.is_empty() { String::new() } else { dir.read("cgroup.subtree_control").unwrap_or_default() };
+        names.iter().copied().filter(|(name, _)| !has(&on, name)).collect()
+    };
+    let mut dir = dir::open(mount)?;
+    let available = dir.read("cgroup.controllers").unwrap_or_default();
+    let (mut names, none): (Vec<Wanted>, Vec<Wanted>) = wanted.iter().partition(|(name, _)| has(&available, name));
+    let mut refused = absent(&none, mount);
+    // Usually all the levels have been through this.
+    if !path.is_empty()
+        && let Ok(dir) = Dir::open(&join(mount, path))
+        && lacking(&dir, &names).is_empty()
+    {
+        return Ok((dir, refused));
+    }
+    let mut below = path.split('/').filter(|name| !name.is_empty());
+    loop {
+        let off = lacking(&dir, &names);
+        let gone = write_control(&dir, &off);
+        refused = refused.or_else(|| absent(&gone, &dir.path));
+        names.retain(|each| !gone.contains(each));
+        let Some(name) = below.next() else { return Ok((dir, refused)) };
+        let failed = || format!("{}/{name}", dir.path);
+        let child = match dir.child(name) {
+            Err(Errno::ENOENT) => {
+                match dir.make(name) {
+                    Err(Errno::EEXIST) => {}
+                    other => other.why(|| format!("mkdir {}", failed()))?,
+                }
+                dir.child(name)
+            }
+            other => other,
+        };
+        dir = child.why(|| format!("open {}", failed()))?;
+    }
 }
 
 /// Writes cgroup.subtree_control once, or name by name where one of them is refused; gives back the refused ones.
-fn hand_down<'a>(dir: &Dir, names: &[(&'a str, bool)]) -> Vec<(&'a str, bool)> {
-    let line = |names: &[(&str, bool)]| names.iter().map(|(name, _)| format!("+{name}")).collect::<Vec<_>>().join(" ");
+fn write_control(dir: &Dir, names: &[Wanted]) -> Vec<Wanted> {
+    let line = |names: &[Wanted]| names.iter().map(|(name, _)| format!("+{name}")).collect::<Vec<_>>().join(" ");
     if names.is_empty() || dir.write("cgroup.subtree_control", &line(names)).is_ok() {
         return Vec::new();
     }
-    let one = |each: &(&str, bool)| dir.write("cgroup.subtree_control", &line(&[*each]));
+    let one = |each: &Wanted| dir.write("cgroup.subtree_control", &line(&[*each]));
     names.iter().filter(|each| one(each).is_err()).copied().collect()
 }
 
@@ -447,7 +496,7 @@ impl fmt::Display for MakeV1 {
 
 impl Outside for MakeV1 {
     fn run(&self, _: &mut Runtime) -> Result<()> {
-        make(&self.place)?;
+        persist(|| make(&self.place))?;
         match self.seed {
             Some(seed) => seed_cpuset(&self.place, seed),
             None => Ok(()),
