@@ -88,6 +88,41 @@ fn log_format_json_without_a_file_goes_to_stderr() {
 }
 
 #[test]
+fn a_file_does_not_get_the_number_of_a_standard_descriptor_that_is_closed() {
+    need_root!();
+    let bundle = Bundle::new("true");
+    let temp = bundle.temp();
+    let log = temp.join("log");
+    // What is written to stderr would be in the log too.
+    let line = r#"exec "$0" --log "$1" --root "$2" state missing <&- >&- 2>&-"#;
+    let root = temp.join("root");
+    let orlop = env!("CARGO_BIN_EXE_orlop");
+    let status = Command::new("sh").args(["-c", line, orlop]).arg(&log).arg(&root).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!((text.lines().count(), text.matches("container does not exist").count()), (1, 1), "{text}");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    need_root!();
+    let bundle = Bundle::new("true");
+    let root = format!("--root={}", bundle.temp().display());
+    for command in ["features", "list", "list -f json", "completion bash", "man"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut orlop = Command::new(env!("CARGO_BIN_EXE_orlop"));
+        orlop.arg(&root).args(command.split(' ')).stdout(full);
+        let said = common::Done::from(orlop.output().unwrap()).fails();
+        assert_eq!(said.trim_end(), "orlop: error: writing to standard output: no space left on device", "{command}");
+    }
+    // With a reader that is gone there is no signal, and no panic.
+    let line = r#"{ sleep 0.1; "$0" features; echo $? >&2; } | true"#;
+    let done = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_orlop")]).output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(said, "orlop: error: writing to standard output: broken pipe\n1\n");
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_an_error() {
     need_root!();
     let bundle = Bundle::new("echo ran");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
+use super::quick::Words;
 use crate::container::Context;
 use crate::container::create::{self, Request, Start};
 use crate::container::id::ContainerId;
@@ -58,6 +59,32 @@ pub fn listen_env() -> Vec<String> {
 }
 
 impl Common {
+    fn bare() -> Common {
+        Common {
+            bundle: ".".into(),
+            console_socket: None,
+            pid_file: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            no_pivot: false,
+            no_new_keyring: false,
+        }
+    }
+
+    fn flag(&mut self, flag: &str, words: &mut Words<'_>) -> Option<()> {
+        match flag {
+            "--bundle" | "-b" => self.bundle = words.value()?.into(),
+            "--console-socket" => self.console_socket = Some(words.value()?.into()),
+            "--pid-file" => self.pid_file = Some(words.value()?.into()),
+            "--pidfd-socket" => self.pidfd_socket = Some(words.value()?.into()),
+            "--preserve-fds" => self.preserve_fds = words.value()?.parse().ok()?,
+            "--no-pivot" => self.no_pivot = true,
+            "--no-new-keyring" => self.no_new_keyring = true,
+            _ => return None,
+        }
+        Some(())
+    }
+
     pub fn preserved_fds(&self) -> u32 {
         self.preserve_fds.saturating_add(listen_fds().unwrap_or(0)).min(1 << 20)
     }
@@ -100,6 +127,16 @@ pub struct Args {
 }
 
 impl Args {
+    /// Reads a plain command line.
+    pub fn plain(words: &mut Words<'_>) -> Option<Args> {
+        let mut common = Common::bare();
+        while let Some(flag) = words.flag() {
+            common.flag(flag, words)?;
+        }
+        let [id] = words.operands()?.try_into().ok()?;
+        Some(Args { common, id: str::to_owned(id) })
+    }
+
     pub fn create(&self, context: &mut Context) -> Result<()> {
         create::create(context, &self.common.request(&self.id, Start::Later)?).map(std::mem::forget)
     }
@@ -124,6 +161,22 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Reads a plain command line.
+    pub fn plain(words: &mut Words<'_>) -> Option<RunArgs> {
+        let mut common = Common::bare();
+        let (mut detach, mut keep, mut no_subreaper) = (false, false, false);
+        while let Some(flag) = words.flag() {
+            match flag {
+                "--detach" | "-d" => detach = true,
+                "--keep" => keep = true,
+                "--no-subreaper" => no_subreaper = true,
+                _ => common.flag(flag, words)?,
+            }
+        }
+        let [id] = words.operands()?.try_into().ok()?;
+        Some(RunArgs { common, detach, keep, no_subreaper, id: str::to_owned(id) })
+    }
+
     pub fn run(&self, context: &mut Context) -> Result<i32> {
         let manner = Manner { detach: self.detach, keep: self.keep, subreaper: !self.no_subreaper };
         run::run(context, &self.common.request(&self.id, Start::Now)?, manner)

@@ -26,8 +26,7 @@ impl Args {
         let id = ContainerId::new(&self.id)?;
         let interval = duration(&self.interval)?;
         if self.stats {
-            println!("{}", events::stats(context, &id)?);
-            return Ok(());
+            return super::say(format_args!("{}\n", events::stats(context, &id)?));
         }
         events::stream(context, &id, interval)
     }

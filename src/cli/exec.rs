@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use oci_spec::runtime::{Process, User};
 
 use super::create::check_preserved;
+use super::quick::Words;
 use crate::container::Context;
 use crate::container::exec::{Opened, Paused, Request, exec, open};
 use crate::container::foreground::{self, Signals};
@@ -86,6 +87,57 @@ pub struct Args {
 }
 
 impl Args {
+    /// Reads a plain command line.
+    pub fn plain(words: &mut Words<'_>) -> Option<Args> {
+        let mut args = Args {
+            console_socket: None,
+            pidfd_socket: None,
+            cwd: None,
+            env: Vec::new(),
+            tty: false,
+            user: None,
+            additional_gids: Vec::new(),
+            process: None,
+            process_text: None,
+            detach: false,
+            pid_file: None,
+            process_label: None,
+            apparmor: None,
+            no_new_privs: false,
+            cap: Vec::new(),
+            preserve_fds: 0,
+            cgroup: Vec::new(),
+            ignore_paused: false,
+            no_subreaper: false,
+            words: Vec::new(),
+        };
+        while let Some(flag) = words.flag() {
+            match flag {
+                "--console-socket" => args.console_socket = Some(words.value()?.into()),
+                "--pidfd-socket" => args.pidfd_socket = Some(words.value()?.into()),
+                "--cwd" => args.cwd = Some(words.value()?.into()),
+                "--env" | "-e" => args.env.push(words.value()?.to_owned()),
+                "--tty" | "-t" => args.tty = true,
+                "--user" | "-u" => args.user = Some(words.value()?.to_owned()),
+                "--additional-gids" | "-g" => args.additional_gids.push(words.value()?.parse().ok()?),
+                "--process" | "-p" => args.process = Some(words.value()?.into()),
+                "--detach" | "-d" => args.detach = true,
+                "--pid-file" => args.pid_file = Some(words.value()?.into()),
+                "--process-label" => args.process_label = Some(words.value()?.to_owned()),
+                "--apparmor" => args.apparmor = Some(words.value()?.to_owned()),
+                "--no-new-privs" => args.no_new_privs = true,
+                "--cap" | "-c" => args.cap.push(words.value()?.to_owned()),
+                "--preserve-fds" => args.preserve_fds = words.value()?.parse().ok()?,
+                "--cgroup" => args.cgroup.push(words.value()?.to_owned()),
+                "--ignore-paused" => args.ignore_paused = true,
+                "--no-subreaper" => args.no_subreaper = true,
+                _ => return None,
+            }
+        }
+        args.words = words.command_line()?;
+        Some(args)
+    }
+
     pub fn preserved_fds(&self) -> u32 {
         self.preserve_fds.min(1 << 20)
     }

@@ -27,6 +27,5 @@ pub fn print() -> Result<()> {
         unsafe_annotations: &["org.criu.config", "org.systemd.property."],
         annotations: &[("org.opencontainers.runc.checkpoint.enabled", "true")],
     };
-    println!("{}", serde_json::to_string_pretty(&features(&facts))?);
-    Ok(())
+    super::say(serde_json::to_string_pretty(&features(&facts))? + "\n")
 }

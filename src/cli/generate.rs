@@ -13,8 +13,10 @@ pub struct CompletionArgs {
 }
 
 impl CompletionArgs {
-    pub fn print(&self) {
-        clap_complete::generate(self.shell, &mut Cli::command(), "orlop", &mut std::io::stdout());
+    pub fn print(&self) -> Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "orlop", &mut script);
+        super::say(String::from_utf8_lossy(&script))
     }
 }
 
@@ -30,5 +32,5 @@ pub fn man() -> Result<()> {
         man.render_synopsis_section(&mut page).why(|| "rendering the manual page")?;
         man.render_options_section(&mut page).why(|| "rendering the manual page")?;
     }
-    std::io::Write::write_all(&mut std::io::stdout(), &page).why(|| "writing the manual page")
+    super::say(String::from_utf8_lossy(&page))
 }

@@ -1,5 +1,6 @@
 //! `kill`.
 
+use super::quick::Words;
 use crate::container::Context;
 use crate::container::id::ContainerId;
 use crate::container::kill::{Whom, kill, signal_number};
@@ -19,6 +20,24 @@ pub struct Args {
 }
 
 impl Args {
+    /// Reads a plain command line.
+    pub fn plain(words: &mut Words<'_>) -> Option<Args> {
+        let mut all = false;
+        while let Some(flag) = words.flag() {
+            match flag {
+                "--all" | "-a" => all = true,
+                _ => return None,
+            }
+        }
+        let operands = words.operands()?;
+        let (id, signal) = match operands.as_slice() {
+            [id] => (*id, "SIGTERM"),
+            [id, signal] => (*id, *signal),
+            _ => return None,
+        };
+        Some(Args { all, id: id.to_owned(), signal: signal.to_owned() })
+    }
+
     pub fn kill(&self, context: &Context) -> Result<()> {
         let whom = if self.all { Whom::All } else { Whom::Init };
         kill(context, &ContainerId::new(&self.id)?, signal_number(&self.signal)?, whom)

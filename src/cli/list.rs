@@ -24,18 +24,15 @@ pub struct Args {
 impl Args {
     pub fn list(&self, context: &Context) -> Result<()> {
         if self.quiet {
-            for id in context.store.ids()? {
-                println!("{id}");
-            }
-            return Ok(());
+            let ids = context.store.ids()?;
+            return super::say(ids.iter().map(|id| format!("{id}\n")).collect::<String>());
         }
         let states = list::list(context)?;
         match self.format {
-            Format::Table => print!("{}", list::table(&states)),
+            Format::Table => super::say(list::table(&states)),
             // runc prints an empty list as null.
-            Format::Json if states.is_empty() => print!("null"),
-            Format::Json => print!("{}", serde_json::to_string(&states)?),
+            Format::Json if states.is_empty() => super::say("null"),
+            Format::Json => super::say(serde_json::to_string(&states)?),
         }
-        Ok(())
     }
 }

@@ -17,8 +17,8 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::error::{ContextKind, ErrorKind};
@@ -34,7 +34,7 @@ use crate::host::{Host, Systemd};
 use crate::log::{Format, Log};
 use crate::plan::trace::Trace;
 use crate::sys::exe::Binary;
-use crate::sys::hidden;
+use crate::sys::{hidden, start as program};
 
 /// The version of runtime-spec that orlop implements.
 pub const SPEC_VERSION: &str = "1.3.0";
@@ -174,8 +174,8 @@ impl Command {
     }
 
     /// The exit status of a failure: that of `exec` must differ from what programs exit with.
-    fn failure(&self) -> ExitCode {
-        if matches!(self, Command::Exec(_)) { ExitCode::from(255) } else { ExitCode::FAILURE }
+    fn failure(&self) -> u8 {
+        if matches!(self, Command::Exec(_)) { 255 } else { FAILURE }
     }
 
     /// Whether a container can get hold of this process, so that its binary must be out of reach.
@@ -193,15 +193,18 @@ impl Command {
     }
 }
 
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
 /// Runs the command line and gives the exit status.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     crate::sys::process::default_sigchld();
-    let args = restore::spelled_out(std::env::args_os().collect());
+    let args = restore::spelled_out(program::args());
     let binary = match quick::protect(&args) {
         Ok(binary) => binary,
         Err(error) => {
             eprintln!("orlop: error: {}", one_line(&error));
-            return ExitCode::FAILURE;
+            return FAILURE;
         }
     };
     let parsed = match quick::parse(&args) {
@@ -218,27 +221,41 @@ pub fn main() -> ExitCode {
             }
             let _ = error.print();
             // runc answers wrong usage with 1, and help with 0.
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { FAILURE } else { SUCCESS };
         }
     };
     if cli.global.version {
-        print!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        return match say(format_args!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))) {
+            Ok(()) => SUCCESS,
+            Err(error) => {
+                eprintln!("orlop: error: {}", one_line(&error));
+                FAILURE
+            }
+        };
     }
     let Some(command) = cli.command else {
         let _ = described().print_help();
-        return ExitCode::SUCCESS;
+        return SUCCESS;
     };
     let (prefix, failure) = (command.prefix(), command.failure());
     let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
     let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
     match run(cli.global, command, log, binary) {
-        Ok(code) => ExitCode::from(code as u8),
+        Ok(code) => code as u8,
         Err((error, log)) => {
             report(&error, prefix, &log);
             failure
         }
     }
+}
+
+/// Writes what a command was asked for to standard output.
+///
+/// # Errors
+/// When nobody reads it, or the disk is full.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    write!(stdout, "{text}").and_then(|()| stdout.flush()).why(|| "writing to standard output")
 }
 
 /// The way through the whole description of the command line.
@@ -375,7 +392,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
         Command::Spec(args) => args.write()?,
         Command::Features => features::print()?,
         Command::Plan(args) => args.print(context)?,
-        Command::Completion(args) => args.print(),
+        Command::Completion(args) => args.print()?,
         Command::Man => generate::man()?,
     }
     Ok(0)

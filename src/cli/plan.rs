@@ -30,10 +30,7 @@ impl Args {
         request.terminal = has_terminal.then_some(Target::Foreground);
         let record = Rc::new(RefCell::new(new_record(&config, &request, &context.host)?));
         let plan = plan_create(&config, &record, &context.store.dir(&request.id), &request, &context.host)?;
-        for warning in &config.warnings {
-            println!("warning  {warning}");
-        }
-        print!("{plan}");
-        Ok(())
+        let warnings: String = config.warnings.iter().map(|warning| format!("warning  {warning}\n")).collect();
+        super::say(format_args!("{warnings}{plan}"))
     }
 }

@@ -25,9 +25,8 @@ impl Args {
         let Some((id, options)) = self.words.split_first() else { return Ok(()) };
         let id = ContainerId::new(id)?;
         match self.format {
-            Format::Json => print!("{}", serde_json::to_string(&ps::pids(context, &id)?)?),
-            Format::Table => print!("{}", ps::table(context, &id, options)?),
+            Format::Json => super::say(serde_json::to_string(&ps::pids(context, &id)?)?),
+            Format::Table => super::say(ps::table(context, &id, options)?),
         }
-        Ok(())
     }
 }

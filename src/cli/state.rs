@@ -6,6 +6,5 @@ use crate::error::Result;
 
 /// Prints the state, indented by two spaces.
 pub fn print(context: &Context, id: &ContainerId) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(&state::state(context, id)?)?);
-    Ok(())
+    super::say(serde_json::to_string_pretty(&state::state(context, id)?)? + "\n")
 }

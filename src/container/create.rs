@@ -198,7 +198,7 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
         own_pid_namespace: namespaces.is_new(Kind::Pid),
         keyring: !request.no_new_keyring,
         descriptors: fds::links(spec),
-        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
         cgroup: cgroup::Record::default(),
         rdt: None,
         shared_mounts: shares_mounts(spec, &namespaces).then(|| shared::Record::of(&rootfs)).transpose()?,

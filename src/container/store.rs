@@ -4,8 +4,11 @@
 //! where init waits for `start`. The lock is flock(2) on the directory itself, so that there is no
 //! lock file to leave behind.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,6 +22,7 @@ use super::id::ContainerId;
 use super::record::Record;
 use crate::error::{Result, Why};
 use crate::spec::{Config, Part};
+use crate::sys::copy;
 
 /// The directory of all containers.
 #[derive(Debug, Clone)]
@@ -237,20 +241,32 @@ impl Seat {
     /// # Errors
     /// When the file system refuses it.
     pub fn remove(self) -> Result<()> {
-        // The record goes last: whatever interrupts this can be taken up again.
+        const RECORD: &str = "state.json";
         let gone = |result: std::io::Result<()>| match result {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             other => other.why(|| format!("removing {:?}", self.dir)),
         };
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_dir {
-                gone(std::fs::remove_dir_all(entry.path()))?;
-            } else if entry.file_name() != "state.json" {
-                gone(std::fs::remove_file(entry.path()))?;
+        let remove = |name: &OsStr| {
+            let path = self.dir.join(name);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() == ErrorKind::IsADirectory => gone(std::fs::remove_dir_all(&path)),
+                other => gone(other),
+            }
+        };
+        let mut entries = [0; 1024];
+        // From the beginning, as nobody else reads through the lock.
+        loop {
+            let filled = match copy::getdents64(self.lock.as_fd(), &mut entries) {
+                Ok(0) | Err(Errno::ENOENT) => break,
+                other => other.why(|| format!("reading {:?}", self.dir))?,
+            };
+            let names = copy::names(entries.get(..filled).unwrap_or_default());
+            for name in names.map(|name| OsStr::from_bytes(name.to_bytes())).filter(|name| *name != RECORD) {
+                remove(name)?;
             }
         }
-        gone(std::fs::remove_file(self.dir.join("state.json")))?;
+        // The record goes last: whatever interrupts this can be taken up again.
+        remove(OsStr::new(RECORD))?;
         gone(std::fs::remove_dir(&self.dir))
     }
 }

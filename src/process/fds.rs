@@ -19,8 +19,19 @@ pub fn links(spec: &Spec) -> Vec<String> {
     if spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false) {
         return Vec::new();
     }
-    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
-    (0..3).map(|number| link(number).to_string_lossy().into_owned()).collect()
+    fd::stdio().into_iter().zip(0..).map(|(file, number)| link(file, number)).collect()
+}
+
+/// The usual ones are known without a look at /proc, which takes the kernel longer than all else here.
+fn link(file: BorrowedFd<'_>, number: u32) -> String {
+    match fd::stat(file) {
+        Ok(stat) if is_null_device(&stat) => return "/dev/null".to_owned(),
+        Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFIFO && fd::fs_magic(file) == Ok(fd::PIPEFS_MAGIC) => {
+            return format!("pipe:[{}]", stat.st_ino);
+        }
+        _ => {}
+    }
+    std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default().to_string_lossy().into_owned()
 }
 
 struct CloseRest(u32);
@@ -77,5 +88,32 @@ impl Inside for OwnNull {
 }
 
 fn is_null(file: BorrowedFd<'_>) -> bool {
-    fd::stat(file).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3))
+    fd::stat(file).is_ok_and(|stat| is_null_device(&stat))
+}
+
+fn is_null_device(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_without_proc_is_what_proc_says() {
+        let (read, _write) = std::io::pipe().unwrap();
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        let file = std::fs::File::open("Cargo.toml").unwrap();
+        let dir = std::env::temp_dir().join(format!("orlop-fifo-{}", std::process::id()));
+        nix::unistd::mkfifo(&dir, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = std::fs::File::options().read(true).write(true).open(&dir).unwrap();
+        for file in [read.as_fd(), socket.as_fd(), null.as_fd(), zero.as_fd(), file.as_fd(), fifo.as_fd()] {
+            let number = fd::number(file) as u32;
+            let said = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+            assert_eq!(link(file, number), said.to_str().unwrap());
+        }
+        std::fs::remove_file(&dir).unwrap();
+    }
 }

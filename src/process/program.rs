@@ -1,5 +1,6 @@
 //! What is executed: config.md#process (`args`, `env`, `cwd`), and the end of the walk.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::AsFd;
@@ -35,12 +36,11 @@ impl Program {
     /// No arguments, or NUL bytes.
     pub fn new(args: &[String], env: &[String]) -> Result<Program> {
         let Some(name) = args.first() else { bail!("config.json: process.args is empty") };
-        let c = |field: &str, list: &[String]| {
-            let one = |(index, text): (usize, &String)| {
-                CString::new(text.as_str())
-                    .map_err(|_| anyhow!("config.json: process.{field}[{index}] contains a NUL byte"))
+        let c = |field: &str, list: &mut dyn Iterator<Item = &str>| {
+            let one = |(index, text): (usize, &str)| {
+                CString::new(text).map_err(|_| anyhow!("config.json: process.{field}[{index}] contains a NUL byte"))
             };
-            list.iter().enumerate().map(one).collect::<Result<Vec<_>>>()
+            list.enumerate().map(one).collect::<Result<Vec<_>>>()
         };
         let env = last_of_each(env);
         let value = |key: &str| env.iter().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
@@ -53,29 +53,29 @@ impl Program {
             dirs.map(|dir| CString::new(format!("{dir}/{name}"))).collect::<std::result::Result<_, _>>()?
         };
         let needs_home = value("HOME").is_none_or(str::is_empty);
-        let strings: Vec<String> =
-            env.iter().filter(|pair| !needs_home || !pair.starts_with("HOME=")).cloned().collect();
-        let strings = c("env", &strings)?;
+        let strings = c("env", &mut env.iter().copied().filter(|pair| !needs_home || !pair.starts_with("HOME=")))?;
         let env = Rc::new(if needs_home { Strings::with_room(strings) } else { Strings::new(strings) });
-        Ok(Program { name: name.clone(), candidates, argv: Strings::new(c("args", args)?), env, needs_home })
+        Ok(Program {
+            name: name.clone(),
+            candidates,
+            argv: Strings::new(c("args", &mut args.iter().map(String::as_str))?),
+            env,
+            needs_home,
+        })
     }
 }
 
 /// The environment with earlier duplicates taken out.
-fn last_of_each(env: &[String]) -> Vec<String> {
-    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-    let mut kept: Vec<String> = Vec::with_capacity(env.len());
-    let mut seen = std::collections::HashMap::new();
+fn last_of_each(env: &[String]) -> Vec<&str> {
+    let mut kept: Vec<&str> = Vec::with_capacity(env.len());
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for pair in env {
-        match seen.get(&key(pair)) {
-            Some(&at) => {
-                if let Some(place) = kept.get_mut::<usize>(at) {
-                    place.clone_from(pair);
-                }
-            }
+        let key = pair.split('=').next().unwrap_or_default();
+        match seen.get(key).and_then(|at| kept.get_mut(*at)) {
+            Some(place) => *place = pair,
             None => {
-                seen.insert(key(pair), kept.len());
-                kept.push(pair.clone());
+                seen.insert(key, kept.len());
+                kept.push(pair);
             }
         }
     }

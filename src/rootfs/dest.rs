@@ -3,7 +3,7 @@
 //! Meets CVE-2019-16884, CVE-2021-30465, CVE-2023-27561 and their kin: a path that is resolved
 //! twice can be swapped in between. A `Dest` is opened once, and what is done goes through the descriptor.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -16,54 +16,63 @@ use crate::sys::{self, root};
 
 /// A cleaned path below the container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dest {
-    shown: String,
-    /// The same from the root's descriptor: without the leading slash, and `.` for the root itself.
-    path: CString,
-}
+pub struct Dest(CString);
 
 impl Dest {
     /// Cleans `path` as an absolute path of the container: `.`, `..` and double slashes are gone afterwards.
     ///
     /// # Errors
     /// An empty path or one with a NUL byte; `json` names it in the message.
-    pub fn new(json: &str, path: &str) -> Result<Dest> {
+    pub fn new(json: impl fmt::Display, path: &str) -> Result<Dest> {
         if path.is_empty() {
             bail!("config.json: {json} is empty");
         }
-        let mut names: Vec<&str> = Vec::new();
+        // With room for the slash in front and the NUL behind.
+        let mut clean = String::with_capacity(path.len() + 2);
         for name in path.split('/') {
             match name {
                 "" | "." => {}
-                ".." => drop(names.pop()),
-                name => names.push(name),
+                ".." => clean.truncate(clean.rfind('/').unwrap_or(0)),
+                name => {
+                    clean.push('/');
+                    clean.push_str(name);
+                }
             }
         }
-        let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
-        let path = CString::new(path).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"))?;
-        Ok(Dest { shown: format!("/{}", names.join("/")), path })
+        if clean.is_empty() {
+            clean.push('/');
+        }
+        CString::new(clean).map(Dest).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"))
     }
 
     /// The path as the container sees it.
     pub fn as_str(&self) -> &str {
-        &self.shown
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The same from the root's descriptor: without the leading slash, and `.` for the root itself.
+    fn path(&self) -> &CStr {
+        match self.0.as_bytes_with_nul() {
+            [b'/', 0] => c".",
+            bytes => CStr::from_bytes_with_nul(bytes.get(1..).unwrap_or_default()).unwrap_or_default(),
+        }
     }
 
     /// The last name, and the directory it stands in; `None` for the root itself.
     pub fn split(&self) -> Option<(Dest, CString)> {
-        let (dir, name) = self.shown.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
+        let (dir, name) = self.as_str().rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
         Some((Dest::new("", if dir.is_empty() { "/" } else { dir }).ok()?, CString::new(name).ok()?))
     }
 
     /// Opens what is there with O_PATH; symbolic links resolve inside the container.
     pub fn open(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        root::openat2(rootfs, &self.path, libc::O_PATH, 0, root::IN_ROOT)
+        root::openat2(rootfs, self.path(), libc::O_PATH, 0, root::IN_ROOT)
     }
 
     /// As [`Dest::open`], but no name on the way may be a symbolic link: for procfs and sysfs (CVE-2023-27561).
     pub fn open_without_links(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
         let resolve = root::IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
-        root::openat2(rootfs, &self.path, libc::O_PATH | libc::O_DIRECTORY, 0, resolve)
+        root::openat2(rootfs, self.path(), libc::O_PATH | libc::O_DIRECTORY, 0, resolve)
     }
 
     /// Opens the directory, made with its parents where missing.
@@ -72,11 +81,11 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
-        missing::make(rootfs, &self.path, Last::Directory(mode))
+        missing::make(rootfs, self.path(), Last::Directory(mode))
     }
 
     fn open_dir(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        root::openat2(rootfs, &self.path, libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT)
+        root::openat2(rootfs, self.path(), libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT)
     }
 
     /// Opens what is there, or an empty file made for the purpose, as a place to mount a file on.
@@ -85,13 +94,13 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
-        missing::make(rootfs, &self.path, Last::File)
+        missing::make(rootfs, self.path(), Last::File)
     }
 }
 
 impl fmt::Display for Dest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.shown)
+        write!(f, "{:?}", self.as_str())
     }
 }
 

@@ -3,7 +3,6 @@
 //! A masked file is covered by /dev/null, verified to be that device (CVE-2025-31133); all masked
 //! directories are covered by clones of one empty read-only tmpfs.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -72,11 +71,14 @@ pub fn plan(
     plan: &mut Plan,
 ) -> Result<()> {
     let dests = |field: &str, paths: &[String], which: Which| {
-        let dest = |(index, path): (usize, &String)| Dest::new(&format!("linux.{field}[{index}]"), path);
-        let mut seen = HashSet::new();
-        let mut dests = paths.iter().enumerate().map(dest).collect::<Result<Vec<_>>>()?;
-        // Twice the same path would be covered twice.
-        dests.retain(|dest| which.has(dest) && seen.insert(dest.as_str().to_owned()));
+        let mut dests = Vec::with_capacity(paths.len());
+        for (index, path) in paths.iter().enumerate() {
+            let dest = Dest::new(format_args!("linux.{field}[{index}]"), path)?;
+            // Twice the same path would be covered twice.
+            if which.has(&dest) && !dests.contains(&dest) {
+                dests.push(dest);
+            }
+        }
         Ok::<_, anyhow::Error>(dests)
     };
     let read_only = dests("readonlyPaths", read_only, which)?;

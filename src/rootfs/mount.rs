@@ -93,7 +93,7 @@ impl<'a> Entry<'a> {
             }
             dest => dest,
         };
-        let dest = Dest::new(&format!("{json}.destination"), &dest)?;
+        let dest = Dest::new(format_args!("{json}.destination"), &dest)?;
         let fstype = mount.typ().clone().unwrap_or_default();
         let is_bind = options.is_bind() || fstype == "bind";
         let source_in_root = mount.source().as_deref().is_some_and(below_root);

@@ -56,7 +56,7 @@ pub fn protect() -> error::Result<Option<Binary>> {
         Ok(mount) => mount,
         Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
     };
-    let argv = std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+    let argv = super::start::args().into_iter().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let env = std::env::vars_os()
         .filter_map(|(key, value)| {
             let mut pair = key.into_vec();
@@ -377,7 +377,7 @@ impl Stack {
             /// environ(7). Nothing in this program changes it.
             static environ: *const *const libc::c_char;
         }
-        let argc = std::env::args_os().len();
+        let argc = super::start::args().len();
         // SAFETY: the C library has set it before main, and it is not written any more.
         let env = unsafe { environ };
         // SAFETY: in the memory that execve makes, the list of the environment is behind the NULL that ends the arguments.

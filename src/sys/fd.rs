@@ -182,6 +182,8 @@ pub fn number(fd: BorrowedFd<'_>) -> i32 {
 
 /// The file system type of procfs.
 pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// The type of the file system of pipe(2)'s pipes (linux/magic.h).
+pub const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// fstatfs(2)'s file system type, such as [`PROC_SUPER_MAGIC`].
 // The field's type differs between architectures.

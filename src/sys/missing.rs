@@ -57,6 +57,8 @@ fn make_last_name(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Option<Own
     root::openat2(rootfs, path, libc::O_PATH | last.flags(), 0, root::IN_ROOT).ok()
 }
 
+/// Its buffers are no part of the usual case's stack.
+#[inline(never)]
 fn make_each_name(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Result<OwnedFd> {
     let mut done = Text::new();
     let mut rest = Text::new();

@@ -23,6 +23,7 @@ pub mod ns;
 pub mod process;
 pub mod root;
 pub mod seccomp;
+pub mod start;
 pub mod tty;
 pub mod uts;
 

@@ -1,0 +1,74 @@
+//! The start of the program without what Rust does before `main`: a dozen system calls and two mappings for the message of
+//! a stack overflow, an eightieth of a command. What a command needs of it is done here.
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The arguments as the C library has passed them, where [`run`] has begun the program.
+static ARGV: AtomicPtr<*const c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The program's arguments, its name first.
+pub fn args() -> Vec<OsString> {
+    let mut next = ARGV.load(Ordering::Relaxed);
+    if next.is_null() {
+        return std::env::args_os().collect();
+    }
+    let mut args = Vec::new();
+    loop {
+        // SAFETY: the list ends with NULL, and the last of it has not been passed.
+        let arg = unsafe { *next };
+        if arg.is_null() {
+            return args;
+        }
+        // SAFETY: it is a string that ends with NUL, in memory that stays as execve has made it.
+        args.push(OsStr::from_bytes(unsafe { CStr::from_ptr(arg) }.to_bytes()).to_owned());
+        // SAFETY: that was not the last of the list.
+        next = unsafe { next.add(1) };
+    }
+}
+
+/// Runs the program's `main`, and gives its exit status.
+///
+/// # Safety
+/// `argv` is what the C library has passed to the C main.
+pub unsafe fn run(argv: *mut *const c_char, main: fn() -> u8) -> c_int {
+    ARGV.store(argv, Ordering::Relaxed);
+    open_stdio();
+    // A reader that is gone is an error of the write.
+    // SAFETY: there is no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let status = main();
+    // Who reads it is gone, or the disk is full: there is nobody to be told.
+    let _ = std::io::stdout().flush();
+    status.into()
+}
+
+/// Gives standard descriptors that are closed a file, so that none that is opened later is taken for one of them.
+fn open_stdio() {
+    let mut files = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the array is that long.
+    if unsafe { libc::poll(files.as_mut_ptr(), 3, 0) } == 0 {
+        return;
+    }
+    for file in files.iter().filter(|file| file.revents & libc::POLLNVAL != 0) {
+        // SAFETY: the path is a constant. The lowest number that is free is this one.
+        if unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } != file.fd {
+            // SAFETY: abort has no preconditions.
+            unsafe { libc::abort() };
+        }
+    }
+}
+
+/// The C main of a program whose main is this function.
+#[macro_export]
+macro_rules! start {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn main(_: std::ffi::c_int, argv: *mut *const std::ffi::c_char) -> std::ffi::c_int {
+            // SAFETY: this is the C main.
+            unsafe { $crate::sys::start::run(argv, $main) }
+        }
+    };
+}
