@@ -115,6 +115,10 @@ fn an_answer_that_cannot_be_written_is_an_error() {
         let said = common::Done::from(orlop.output().unwrap()).fails();
         assert_eq!(said.trim_end(), "orlop: error: writing to standard output: no space left on device", "{command}");
     }
+    // Nor does it matter who is told.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_orlop")).args([&root, "state", "missing"]).stderr(full).status();
+    assert_eq!(status.unwrap().code(), Some(1));
     // With a reader that is gone there is no signal, and no panic.
     let line = r#"{ sleep 0.1; "$0" features; echo $? >&2; } | true"#;
     let done = Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_orlop")]).output().unwrap();

@@ -203,7 +203,7 @@ pub fn main() -> u8 {
     let binary = match quick::protect(&args) {
         Ok(binary) => binary,
         Err(error) => {
-            eprintln!("orlop: error: {}", one_line(&error));
+            complain(&format!("orlop: error: {}", one_line(&error)));
             return FAILURE;
         }
     };
@@ -217,7 +217,7 @@ pub fn main() -> u8 {
             if let (ErrorKind::InvalidSubcommand, Some(word)) =
                 (error.kind(), error.get(ContextKind::InvalidSubcommand))
             {
-                eprintln!("No help topic for '{word}'");
+                complain(&format!("No help topic for '{word}'"));
             }
             let _ = error.print();
             // runc answers wrong usage with 1, and help with 0.
@@ -228,7 +228,7 @@ pub fn main() -> u8 {
         return match say(format_args!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))) {
             Ok(()) => SUCCESS,
             Err(error) => {
-                eprintln!("orlop: error: {}", one_line(&error));
+                complain(&format!("orlop: error: {}", one_line(&error)));
                 FAILURE
             }
         };
@@ -256,6 +256,11 @@ pub fn main() -> u8 {
 fn say(text: impl std::fmt::Display) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     write!(stdout, "{text}").and_then(|()| stdout.flush()).why(|| "writing to standard output")
+}
+
+/// Writes a line to standard error. That nobody reads it, or that the disk is full, changes no exit status.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The way through the whole description of the command line.
@@ -288,9 +293,9 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
         log.error(&message, detail, errno);
     }
     if log.wants_plain() && detail.is_some_and(|detail| detail.code == EXEC_FAILED) {
-        eprintln!("{line}");
+        complain(&line);
     } else if log.wants_plain() {
-        eprintln!("orlop: {}: {line}", prefix.unwrap_or("error"));
+        complain(&format!("orlop: {}: {line}", prefix.unwrap_or("error")));
     }
 }
 
