@@ -15,8 +15,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::LinuxResources;
 use orlop::cgroup::{Depth, Placement, Record, plan_delegate, plan_enter, plan_join, plan_make};
 use orlop::error::{Result, errno_text, one_line};
-use orlop::host::Host;
 use orlop::host::cgroup::Setup;
+use orlop::host::{Host, Module};
 use orlop::plan::trace::Trace;
 use orlop::plan::walk::{Child, Ending};
 use orlop::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
@@ -84,7 +84,7 @@ impl Container {
 fn host(setup: &Setup, tolerant: bool) -> Host {
     let cgroup = setup.clone();
     let resctrl = orlop::host::resctrl::Resctrl::Unread;
-    let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+    let (user_namespace, setgroups_denied) = (false, false);
     Host {
         uid: 0,
         gid: 0,
@@ -93,8 +93,8 @@ fn host(setup: &Setup, tolerant: bool) -> Host {
         user_namespace,
         setgroups_denied,
         systemd: None,
-        apparmor,
-        selinux,
+        apparmor: Module::Known(false),
+        selinux: Module::Known(false),
         resctrl,
     }
 }

@@ -266,12 +266,12 @@ pub(super) fn exists(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Systemd;
     use crate::host::cgroup::Hierarchy;
+    use crate::host::{Module, Systemd};
 
     fn host(cgroup: Setup, tolerant: bool) -> Host {
         let resctrl = crate::host::resctrl::Resctrl::Unread;
-        let (apparmor, selinux, user_namespace, setgroups_denied) = (false, false, false, false);
+        let (user_namespace, setgroups_denied) = (false, false);
         Host {
             uid: 0,
             gid: 0,
@@ -280,8 +280,8 @@ mod tests {
             user_namespace,
             setgroups_denied,
             systemd: None,
-            apparmor,
-            selinux,
+            apparmor: Module::Known(false),
+            selinux: Module::Known(false),
             resctrl,
         }
     }

@@ -476,7 +476,7 @@ pub fn memory_policy(spec: &Spec) -> Result<Option<(u32, CpuMask)>> {
 /// `linux.mountLabel`, on a host where SELinux reads it; elsewhere a file system would refuse it, and nobody need know.
 fn mount_label(spec: &Spec, host: &Host) -> Result<Option<CString>> {
     let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
-    match label.filter(|label| host.selinux && !label.is_empty()) {
+    match label.filter(|label| !label.is_empty() && host.has_selinux()) {
         // It becomes part of mount options, in quotes.
         Some(label) if label.contains(['"', '\0']) => {
             bail!("config.json: linux.mountLabel {label:?} is not an SELinux label")

@@ -196,6 +196,7 @@ fn plan_namespaces(record: &Record, host: &Host, init: Slot, plan: &mut Plan) ->
     }
     if flags & libc::CLONE_NEWPID != 0 {
         plan.spawn.for_children.push((init, libc::CLONE_NEWPID));
+        plan.spawn.stays = true;
         plan.spawn.hidden = true;
         flags &= !libc::CLONE_NEWPID;
     }

@@ -126,7 +126,7 @@ pub fn plan_session(asked: &Asked<'_>, host: &Host, proc: &mut Proc, plan: &mut 
     console::plan_session(plan);
     if let Some(name) = &asked.keyring {
         let label = asked.process.selinux_label().as_deref();
-        if let Some(label) = label.filter(|label| host.selinux && !label.is_empty()) {
+        if let Some(label) = label.filter(|label| !label.is_empty() && host.has_selinux()) {
             let proc = proc.slot(plan);
             labels::plan_key_label(label, proc, plan)?;
         }
@@ -170,11 +170,11 @@ pub fn plan_privileges(
     }
     if let Some(profile) = process.apparmor_profile().as_deref().filter(|name| !name.is_empty()) {
         let proc = proc.slot(plan);
-        labels::plan_apparmor(profile, host.apparmor, proc, plan)?;
+        labels::plan_apparmor(profile, host.has_apparmor(), proc, plan)?;
     }
     if let Some(label) = process.selinux_label().as_deref().filter(|name| !name.is_empty()) {
         let proc = proc.slot(plan);
-        labels::plan_selinux(label, host.selinux, proc, plan)?;
+        labels::plan_selinux(label, host.has_selinux(), proc, plan)?;
     }
     plan_scheduling(asked, plan);
     rlimits::plan(limits_of_init(asked)?, plan);

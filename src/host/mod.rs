@@ -26,12 +26,21 @@ pub struct Host {
     pub tolerant: bool,
     /// The systemd that makes cgroups (`--systemd-cgroup`); without one the runtime makes them itself.
     pub systemd: Option<Systemd>,
-    /// Whether AppArmor confines processes here.
-    pub apparmor: bool,
-    /// Whether SELinux confines processes here.
-    pub selinux: bool,
+    /// AppArmor.
+    pub apparmor: Module,
+    /// SELinux.
+    pub selinux: Module,
     /// Where cache and memory bandwidth are controlled.
     pub resctrl: resctrl::Resctrl,
+}
+
+/// Whether a security module confines processes here. It is looked for when a container wants it, and not else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Module {
+    /// Looked for when needed.
+    Unread,
+    /// Looked for before.
+    Known(bool),
 }
 
 /// A systemd that is asked for cgroups.
@@ -64,7 +73,6 @@ impl Host {
     pub fn probe() -> Result<Host> {
         let uid = nix::unistd::geteuid().as_raw();
         let user_namespace = in_user_namespace();
-        let enabled = |file: &str| std::fs::read(file).is_ok_and(|text| text.first() == Some(&b'Y'));
         Ok(Host {
             uid,
             gid: nix::unistd::getegid().as_raw(),
@@ -74,10 +82,28 @@ impl Host {
                 && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
             tolerant: uid != 0 || user_namespace,
             systemd: None,
-            apparmor: enabled("/sys/module/apparmor/parameters/enabled"),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            apparmor: Module::Unread,
+            selinux: Module::Unread,
             resctrl: resctrl::Resctrl::Unread,
         })
+    }
+
+    /// Whether AppArmor confines processes here.
+    pub fn has_apparmor(&self) -> bool {
+        match self.apparmor {
+            Module::Known(known) => known,
+            Module::Unread => {
+                std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+            }
+        }
+    }
+
+    /// Whether SELinux confines processes here.
+    pub fn has_selinux(&self) -> bool {
+        match self.selinux {
+            Module::Known(known) => known,
+            Module::Unread => Path::new("/sys/fs/selinux/enforce").exists(),
+        }
     }
 
     /// Whether the runtime runs as a normal user.

@@ -134,6 +134,8 @@ pub struct Spawn {
     pub cgroup: Option<Slot>,
     /// Namespaces of existing containers that only children can enter (pid), with their CLONE_NEW* flag.
     pub for_children: Vec<(Slot, i32)>,
+    /// Whether the runtime stays in those, as nothing else will be born to it.
+    pub stays: bool,
     /// A user namespace to enter first: a go-between enters it and clones from there with CLONE_PARENT.
     pub through_user: Option<Slot>,
     /// Whether /proc/PID of the new process is hidden from the container's processes from its first moment.

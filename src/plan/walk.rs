@@ -358,7 +358,7 @@ fn spawn(
     injected: Option<Injected>,
 ) -> Result<Child> {
     let mut theirs = Some(theirs);
-    let Spawn { flags, cgroup, for_children, through_user, hidden } = &plan.spawn;
+    let Spawn { flags, cgroup, for_children, stays, through_user, hidden } = &plan.spawn;
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
     }
@@ -368,7 +368,7 @@ fn spawn(
     }
     let cgroup = *cgroup;
     let own = match through_user {
-        None => enter_for_children(for_children, runtime)?,
+        None => enter_for_children(for_children, *stays, runtime)?,
         Some(_) => Vec::new(),
     };
     let cloned = match through_user {
@@ -433,12 +433,14 @@ fn clone_into(flags: u64, cgroup: Option<super::Slot>, runtime: &mut Runtime) ->
     }
 }
 
-/// Enters the namespaces that only children can be born in; gives back the way out.
-fn enter_for_children(list: &[(super::Slot, i32)], runtime: &Runtime) -> Result<Vec<(OwnedFd, i32)>> {
+/// Enters the namespaces that only children can be born in; gives back the way out of those that are not to be stayed in.
+fn enter_for_children(list: &[(super::Slot, i32)], stays: bool, runtime: &Runtime) -> Result<Vec<(OwnedFd, i32)>> {
     let mut own = Vec::new();
     for (slot, kind) in list {
-        let path = own_namespace(*kind);
-        own.push((fd::open(path, libc::O_RDONLY, 0).why(|| "opening the runtime's own namespace")?, *kind));
+        if !stays {
+            let path = own_namespace(*kind);
+            own.push((fd::open(path, libc::O_RDONLY, 0).why(|| "opening the runtime's own namespace")?, *kind));
+        }
         let target = runtime.slots.get(*slot).why(|| "joining a namespace")?;
         ns::setns(target, *kind).why(|| "joining a namespace")?;
     }
