@@ -15,8 +15,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::LinuxResources;
 use orlop::cgroup::{Depth, Placement, Record, plan_delegate, plan_enter, plan_join, plan_make};
 use orlop::error::{Result, errno_text, one_line};
+use orlop::host::Host;
 use orlop::host::cgroup::Setup;
-use orlop::host::{Host, Module};
 use orlop::plan::trace::Trace;
 use orlop::plan::walk::{Child, Ending};
 use orlop::plan::{Fault, Init, Inside, Outside, Plan, Runtime};
@@ -93,8 +93,8 @@ fn host(setup: &Setup, tolerant: bool) -> Host {
         user_namespace,
         setgroups_denied,
         systemd: None,
-        apparmor: Module::Known(false),
-        selinux: Module::Known(false),
+        apparmor: Some(false),
+        selinux: Some(false),
         resctrl,
     }
 }

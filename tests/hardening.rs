@@ -213,7 +213,7 @@ fn a_binary_that_only_its_owner_may_execute_makes_user_namespaces() {
     let mut bundle = Bundle::new("echo fine");
     bundle.user_namespace(100_000);
     let program = bundle.temp().join("orlop");
-    std::fs::copy(env!("CARGO_BIN_EXE_orlop"), &program).unwrap();
+    common::copy_program(env!("CARGO_BIN_EXE_orlop"), &program);
     std::os::unix::fs::chown(&program, Some(1234), Some(1234)).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     let plain = bundle.command(&["run", &bundle.id()]);

@@ -16,7 +16,7 @@ use orlop::container::id::ContainerId;
 use orlop::container::record::Record;
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
 use orlop::host::resctrl::Resctrl;
-use orlop::host::{Host, Module, Systemd};
+use orlop::host::{Host, Systemd};
 use orlop::process::console::Target;
 use orlop::spec::{self, Config, defaults};
 use serde_json::{Value, json};
@@ -105,8 +105,8 @@ fn host(on: On, place: &Place) -> Host {
         setgroups_denied: false,
         systemd,
         user_namespace,
-        apparmor: Module::Known(apparmor),
-        selinux: Module::Known(selinux),
+        apparmor: Some(apparmor),
+        selinux: Some(selinux),
         resctrl,
     }
 }

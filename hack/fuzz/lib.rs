@@ -10,7 +10,7 @@ use orlop::container::id::ContainerId;
 use orlop::error::{Result, one_line};
 use orlop::host::cgroup::{Hierarchy, Own, Setup};
 use orlop::host::resctrl::Resctrl;
-use orlop::host::{Host, Module, Systemd};
+use orlop::host::{Host, Systemd};
 use orlop::plan::Plan;
 use orlop::spec::Config;
 
@@ -56,8 +56,8 @@ pub fn host(kind: u8) -> Host {
         cgroup,
         tolerant: user,
         systemd,
-        apparmor: Module::Known(kind & 32 != 0),
-        selinux: Module::Known(kind & 64 != 0),
+        apparmor: Some(kind & 32 != 0),
+        selinux: Some(kind & 64 != 0),
         setgroups_denied: kind & 16 != 0,
         resctrl: Resctrl::Unread,
     }

@@ -362,18 +362,15 @@ fn hand_down(mount: &str, path: &str, wanted: &[Wanted]) -> Result<(Dir, Option<
         refused = refused.or_else(|| absent(&gone, &dir.path));
         names.retain(|each| !gone.contains(each));
         let Some(name) = below.next() else { return Ok((dir, refused)) };
-        let failed = || format!("{}/{name}", dir.path);
+        let path = join(&dir.path, name);
         let child = match dir.child(name) {
             Err(Errno::ENOENT) => {
-                match dir.make(name) {
-                    Err(Errno::EEXIST) => {}
-                    other => other.why(|| format!("mkdir {}", failed()))?,
-                }
+                dir::make(&path).why(|| format!("mkdir {path}"))?;
                 dir.child(name)
             }
             other => other,
         };
-        dir = child.why(|| format!("open {}", failed()))?;
+        dir = child.why(|| format!("open {path}"))?;
     }
 }
 

@@ -266,8 +266,8 @@ pub(super) fn exists(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Systemd;
     use crate::host::cgroup::Hierarchy;
-    use crate::host::{Module, Systemd};
 
     fn host(cgroup: Setup, tolerant: bool) -> Host {
         let resctrl = crate::host::resctrl::Resctrl::Unread;
@@ -280,8 +280,8 @@ mod tests {
             user_namespace,
             setgroups_denied,
             systemd: None,
-            apparmor: Module::Known(false),
-            selinux: Module::Known(false),
+            apparmor: Some(false),
+            selinux: Some(false),
             resctrl,
         }
     }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::process::console::Target;
 
 /// Flags of `create` and `run` alike.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Common {
     /// The bundle: a folder with config.json and the root file system
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -60,15 +60,7 @@ pub fn listen_env() -> Vec<String> {
 
 impl Common {
     fn bare() -> Common {
-        Common {
-            bundle: ".".into(),
-            console_socket: None,
-            pid_file: None,
-            pidfd_socket: None,
-            preserve_fds: 0,
-            no_pivot: false,
-            no_new_keyring: false,
-        }
+        Common { bundle: ".".into(), ..Common::default() }
     }
 
     fn flag(&mut self, flag: &str, words: &mut Words<'_>) -> Option<()> {
@@ -133,8 +125,7 @@ impl Args {
         while let Some(flag) = words.flag() {
             common.flag(flag, words)?;
         }
-        let [id] = words.operands()?.try_into().ok()?;
-        Some(Args { common, id: str::to_owned(id) })
+        words.operand().map(|id| Args { common, id })
     }
 
     pub fn create(&self, context: &mut Context) -> Result<()> {
@@ -173,8 +164,7 @@ impl RunArgs {
                 _ => common.flag(flag, words)?,
             }
         }
-        let [id] = words.operands()?.try_into().ok()?;
-        Some(RunArgs { common, detach, keep, no_subreaper, id: str::to_owned(id) })
+        words.operand().map(|id| RunArgs { common, detach, keep, no_subreaper, id })
     }
 
     pub fn run(&self, context: &mut Context) -> Result<i32> {

@@ -17,7 +17,7 @@ use crate::error::{Result, Why};
 use crate::process::console::Target;
 use crate::spec::{self, Capabilities, Config, ProcessConfig};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// A Unix socket that the master of the terminal is sent to
     #[arg(long, value_name = "SOCKET")]
@@ -89,28 +89,7 @@ pub struct Args {
 impl Args {
     /// Reads a plain command line.
     pub fn plain(words: &mut Words<'_>) -> Option<Args> {
-        let mut args = Args {
-            console_socket: None,
-            pidfd_socket: None,
-            cwd: None,
-            env: Vec::new(),
-            tty: false,
-            user: None,
-            additional_gids: Vec::new(),
-            process: None,
-            process_text: None,
-            detach: false,
-            pid_file: None,
-            process_label: None,
-            apparmor: None,
-            no_new_privs: false,
-            cap: Vec::new(),
-            preserve_fds: 0,
-            cgroup: Vec::new(),
-            ignore_paused: false,
-            no_subreaper: false,
-            words: Vec::new(),
-        };
+        let mut args = Args::default();
         while let Some(flag) = words.flag() {
             match flag {
                 "--console-socket" => args.console_socket = Some(words.value()?.into()),

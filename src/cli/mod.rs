@@ -54,7 +54,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct Global {
     /// Folder for the state of containers [default: /run/orlop, or $XDG_RUNTIME_DIR/orlop for a normal user]
     #[arg(long, global = true, value_name = "DIR")]
@@ -85,14 +85,16 @@ struct Global {
     version: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
+    #[default]
     Text,
     Json,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rootless {
+    #[default]
     Auto,
     True,
     False,
@@ -203,8 +205,7 @@ pub fn main() -> u8 {
     let binary = match quick::protect(&args) {
         Ok(binary) => binary,
         Err(error) => {
-            complain(&format!("orlop: error: {}", one_line(&error)));
-            return FAILURE;
+            return failed(&error);
         }
     };
     let parsed = match quick::parse(&args) {
@@ -227,10 +228,7 @@ pub fn main() -> u8 {
     if cli.global.version {
         return match say(format_args!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))) {
             Ok(()) => SUCCESS,
-            Err(error) => {
-                complain(&format!("orlop: error: {}", one_line(&error)));
-                FAILURE
-            }
+            Err(error) => failed(&error),
         };
     }
     let Some(command) = cli.command else {
@@ -247,6 +245,12 @@ pub fn main() -> u8 {
             failure
         }
     }
+}
+
+/// Tells of a failure before there is a log.
+fn failed(error: &anyhow::Error) -> u8 {
+    complain(&format!("orlop: error: {}", one_line(error)));
+    FAILURE
 }
 
 /// Writes what a command was asked for to standard output.

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use super::{Cli, Command, DeleteArgs, Global, IdArg, LogFormat, Rootless};
 use super::{create, exec, kill};
@@ -47,26 +47,29 @@ pub fn parse(args: &[OsString]) -> Option<Cli> {
         return global.version.then_some(Cli { global, command: None });
     };
     let name = name.to_str()?;
-    let plain = plain(name, Words::new(own));
-    let command = match (plain, name) {
-        (Some(command), _) => command,
-        (None, "create") => Command::Create(one(rest)?),
-        (None, "start") => Command::Start(one(rest)?),
-        (None, "run") => Command::Run(one(rest)?),
-        (None, "exec") => Command::Exec(Box::new(one(rest)?)),
-        (None, "kill") => Command::Kill(one(rest)?),
-        (None, "delete") => Command::Delete(one(rest)?),
-        (None, "state") => Command::State(one(rest)?),
-        (None, "update") => Command::Update(Box::new(one(rest)?)),
-        (None, "events") => Command::Events(one(rest)?),
-        (None, "ps") => Command::Ps(one(rest)?),
-        (None, "pause") => Command::Pause(one(rest)?),
-        (None, "resume") => Command::Resume(one(rest)?),
-        (None, "checkpoint") => Command::Checkpoint(Box::new(one(rest)?)),
-        (None, "restore") => Command::Restore(Box::new(one(rest)?)),
-        _ => return None,
-    };
+    let command = plain(name, Words::new(own)).or_else(|| described(name, rest))?;
     Some(Cli { global, command: Some(command) })
+}
+
+/// The command as clap reads it, which is shown no other.
+fn described(name: &str, words: &[OsString]) -> Option<Command> {
+    Some(match name {
+        "create" => Command::Create(one(words)?),
+        "start" => Command::Start(one(words)?),
+        "run" => Command::Run(one(words)?),
+        "exec" => Command::Exec(Box::new(one(words)?)),
+        "kill" => Command::Kill(one(words)?),
+        "delete" => Command::Delete(one(words)?),
+        "state" => Command::State(one(words)?),
+        "update" => Command::Update(Box::new(one(words)?)),
+        "events" => Command::Events(one(words)?),
+        "ps" => Command::Ps(one(words)?),
+        "pause" => Command::Pause(one(words)?),
+        "resume" => Command::Resume(one(words)?),
+        "checkpoint" => Command::Checkpoint(Box::new(one(words)?)),
+        "restore" => Command::Restore(Box::new(one(words)?)),
+        _ => return None,
+    })
 }
 
 /// Parses a command's own words, its name in the place of the program's.
@@ -138,7 +141,15 @@ impl<'a> Words<'a> {
         self.rest()?.iter().map(|word| word.to_str().filter(|word| is_operand(word))).collect()
     }
 
-    /// The same for a command whose operands are another program's words from the second on.
+    /// The one operand, when nothing but it is left.
+    pub fn operand(&self) -> Option<String> {
+        match self.operands()?.as_slice() {
+            [one] => Some((*one).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The operands of a command for which they are another program's words from the second on.
     pub fn command_line(&self) -> Option<Vec<String>> {
         let (first, rest) = self.rest()?.split_first()?;
         let first = first.to_str().filter(|first| is_operand(first))?;
@@ -154,38 +165,15 @@ fn is_operand(word: &str) -> bool {
 
 impl Global {
     fn plain(words: &mut Words<'_>) -> Option<Global> {
-        let mut global = Global {
-            root: None,
-            log: None,
-            log_format: LogFormat::Text,
-            debug: false,
-            systemd_cgroup: false,
-            rootless: Rootless::Auto,
-            trace: None,
-            criu: None,
-            version: false,
-        };
+        let mut global = Global::default();
         while let Some(flag) = words.flag() {
             match flag {
                 "--root" => global.root = Some(words.value()?.into()),
                 "--log" => global.log = Some(words.value()?.into()),
-                "--log-format" => {
-                    global.log_format = match words.value()? {
-                        "text" => LogFormat::Text,
-                        "json" => LogFormat::Json,
-                        _ => return None,
-                    }
-                }
+                "--log-format" => global.log_format = LogFormat::from_str(words.value()?, false).ok()?,
                 "--debug" => global.debug = true,
                 "--systemd-cgroup" => global.systemd_cgroup = true,
-                "--rootless" => {
-                    global.rootless = match words.value()? {
-                        "auto" => Rootless::Auto,
-                        "true" => Rootless::True,
-                        "false" => Rootless::False,
-                        _ => return None,
-                    }
-                }
+                "--rootless" => global.rootless = Rootless::from_str(words.value()?, false).ok()?,
                 "--trace" => global.trace = Some(words.value()?.into()),
                 "--criu" => global.criu = Some(words.value()?.into()),
                 "--version" | "-v" => global.version = true,
@@ -198,10 +186,7 @@ impl Global {
 
 impl IdArg {
     fn plain(words: &mut Words<'_>) -> Option<IdArg> {
-        match words.operands()?.as_slice() {
-            [id] => Some(IdArg { id: (*id).to_owned() }),
-            _ => None,
-        }
+        words.operand().map(|id| IdArg { id })
     }
 }
 
@@ -214,7 +199,7 @@ impl DeleteArgs {
                 _ => return None,
             }
         }
-        IdArg::plain(words).map(|IdArg { id }| DeleteArgs { force, id })
+        words.operand().map(|id| DeleteArgs { force, id })
     }
 }
 

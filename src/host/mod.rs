@@ -26,21 +26,12 @@ pub struct Host {
     pub tolerant: bool,
     /// The systemd that makes cgroups (`--systemd-cgroup`); without one the runtime makes them itself.
     pub systemd: Option<Systemd>,
-    /// AppArmor.
-    pub apparmor: Module,
-    /// SELinux.
-    pub selinux: Module,
+    /// Whether AppArmor confines processes here; where it is not said, it is looked for when a container wants it.
+    pub apparmor: Option<bool>,
+    /// The same of SELinux.
+    pub selinux: Option<bool>,
     /// Where cache and memory bandwidth are controlled.
     pub resctrl: resctrl::Resctrl,
-}
-
-/// Whether a security module confines processes here. It is looked for when a container wants it, and not else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Module {
-    /// Looked for when needed.
-    Unread,
-    /// Looked for before.
-    Known(bool),
 }
 
 /// A systemd that is asked for cgroups.
@@ -82,28 +73,22 @@ impl Host {
                 && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
             tolerant: uid != 0 || user_namespace,
             systemd: None,
-            apparmor: Module::Unread,
-            selinux: Module::Unread,
+            apparmor: None,
+            selinux: None,
             resctrl: resctrl::Resctrl::Unread,
         })
     }
 
     /// Whether AppArmor confines processes here.
     pub fn has_apparmor(&self) -> bool {
-        match self.apparmor {
-            Module::Known(known) => known,
-            Module::Unread => {
-                std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
-            }
-        }
+        let enabled =
+            || std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
+        self.apparmor.unwrap_or_else(enabled)
     }
 
     /// Whether SELinux confines processes here.
     pub fn has_selinux(&self) -> bool {
-        match self.selinux {
-            Module::Known(known) => known,
-            Module::Unread => Path::new("/sys/fs/selinux/enforce").exists(),
-        }
+        self.selinux.unwrap_or_else(|| Path::new("/sys/fs/selinux/enforce").exists())
     }
 
     /// Whether the runtime runs as a normal user.

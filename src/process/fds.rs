@@ -25,7 +25,7 @@ pub fn links(spec: &Spec) -> Vec<String> {
 /// The usual ones are known without a look at /proc, which takes the kernel longer than all else here.
 fn link(file: BorrowedFd<'_>, number: u32) -> String {
     match fd::stat(file) {
-        Ok(stat) if is_null_device(&stat) => return "/dev/null".to_owned(),
+        Ok(stat) if fd::is_null_device(&stat) => return "/dev/null".to_owned(),
         Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFIFO && fd::fs_magic(file) == Ok(fd::PIPEFS_MAGIC) => {
             return format!("pipe:[{}]", stat.st_ino);
         }
@@ -88,11 +88,7 @@ impl Inside for OwnNull {
 }
 
 fn is_null(file: BorrowedFd<'_>) -> bool {
-    fd::stat(file).is_ok_and(|stat| is_null_device(&stat))
-}
-
-fn is_null_device(stat: &libc::stat) -> bool {
-    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3)
+    fd::stat(file).is_ok_and(|stat| fd::is_null_device(&stat))
 }
 
 #[cfg(test)]

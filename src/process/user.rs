@@ -169,8 +169,7 @@ impl Inside for GiveStdio {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
         for stdio in fd::stdio() {
             let Ok(stat) = fd::stat(stdio) else { continue };
-            let is_null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
-            if is_null || stat.st_uid == self.0 {
+            if fd::is_null_device(&stat) || stat.st_uid == self.0 {
                 continue;
             }
             match fd::fchown(stdio, self.0, stat.st_gid) {

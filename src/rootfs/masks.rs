@@ -205,8 +205,7 @@ impl Inside for Mask {
 impl Mask {
     fn dev_null(&self, rootfs: std::os::fd::BorrowedFd<'_>) -> crate::sys::Result<OwnedFd> {
         let null = self.null.open(rootfs)?;
-        let stat = fd::stat(null.as_fd())?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+        if !fd::is_null_device(&fd::stat(null.as_fd())?) {
             return Err(Errno::ENODEV);
         }
         clone_tree(null.as_fd(), c"", false)

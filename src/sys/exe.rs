@@ -377,7 +377,7 @@ impl Stack {
             /// environ(7). Nothing in this program changes it.
             static environ: *const *const libc::c_char;
         }
-        let argc = super::start::args().len();
+        let argc = super::start::count();
         // SAFETY: the C library has set it before main, and it is not written any more.
         let env = unsafe { environ };
         // SAFETY: in the memory that execve makes, the list of the environment is behind the NULL that ends the arguments.

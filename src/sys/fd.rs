@@ -263,6 +263,11 @@ pub fn is_dir(mode: libc::mode_t) -> bool {
     mode & libc::S_IFMT == libc::S_IFDIR
 }
 
+/// Whether a file is the device of /dev/null.
+pub fn is_null_device(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3)
+}
+
 /// fchdir(2).
 pub fn fchdir(dir: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: takes a live descriptor.

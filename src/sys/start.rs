@@ -4,36 +4,37 @@
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// The arguments as the C library has passed them, where [`run`] has begun the program.
 static ARGV: AtomicPtr<*const c_char> = AtomicPtr::new(std::ptr::null_mut());
+static ARGC: AtomicUsize = AtomicUsize::new(0);
+
+fn list() -> Option<&'static [*const c_char]> {
+    let argv = ARGV.load(Ordering::Relaxed);
+    // SAFETY: the list is that long, and stays as execve has made it.
+    (!argv.is_null()).then(|| unsafe { std::slice::from_raw_parts(argv, ARGC.load(Ordering::Relaxed)) })
+}
 
 /// The program's arguments, its name first.
 pub fn args() -> Vec<OsString> {
-    let mut next = ARGV.load(Ordering::Relaxed);
-    if next.is_null() {
-        return std::env::args_os().collect();
-    }
-    let mut args = Vec::new();
-    loop {
-        // SAFETY: the list ends with NULL, and the last of it has not been passed.
-        let arg = unsafe { *next };
-        if arg.is_null() {
-            return args;
-        }
-        // SAFETY: it is a string that ends with NUL, in memory that stays as execve has made it.
-        args.push(OsStr::from_bytes(unsafe { CStr::from_ptr(arg) }.to_bytes()).to_owned());
-        // SAFETY: that was not the last of the list.
-        next = unsafe { next.add(1) };
-    }
+    let Some(list) = list() else { return std::env::args_os().collect() };
+    // SAFETY: each is a string that ends with NUL.
+    let bytes = list.iter().map(|arg| unsafe { CStr::from_ptr(*arg) }.to_bytes());
+    bytes.map(|bytes| OsStr::from_bytes(bytes).to_owned()).collect()
+}
+
+/// How many those are.
+pub fn count() -> usize {
+    list().map_or_else(|| std::env::args_os().len(), <[_]>::len)
 }
 
 /// Runs the program's `main`, and gives its exit status.
 ///
 /// # Safety
-/// `argv` is what the C library has passed to the C main.
-pub unsafe fn run(argv: *mut *const c_char, main: fn() -> u8) -> c_int {
+/// `argc` and `argv` are what the C library has passed to the C main.
+pub unsafe fn run(argc: c_int, argv: *mut *const c_char, main: fn() -> u8) -> c_int {
+    ARGC.store(argc as usize, Ordering::Relaxed);
     ARGV.store(argv, Ordering::Relaxed);
     open_stdio();
     // A reader that is gone is an error of the write.
@@ -66,9 +67,9 @@ fn open_stdio() {
 macro_rules! start {
     ($main:path) => {
         #[unsafe(no_mangle)]
-        extern "C" fn main(_: std::ffi::c_int, argv: *mut *const std::ffi::c_char) -> std::ffi::c_int {
+        extern "C" fn main(argc: std::ffi::c_int, argv: *mut *const std::ffi::c_char) -> std::ffi::c_int {
             // SAFETY: this is the C main.
-            unsafe { $crate::sys::start::run(argv, $main) }
+            unsafe { $crate::sys::start::run(argc, argv, $main) }
         }
     };
 }
