@@ -122,6 +122,11 @@ pub(super) fn open(path: &str) -> Result<Dir> {
     Dir::open(path).why(|| format!("open {path}"))
 }
 
+/// The text of one file of a cgroup, by its path.
+pub(super) fn read(path: &str) -> sys::Result<String> {
+    read_all(fd::open(&c_string(path)?, libc::O_RDONLY | libc::O_NOFOLLOW, 0)?.as_fd())
+}
+
 /// Everything that a file holds, from its beginning.
 pub(super) fn read_all(file: BorrowedFd<'_>) -> sys::Result<String> {
     let mut bytes = Vec::new();

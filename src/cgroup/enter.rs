@@ -12,7 +12,7 @@ use super::make::write_pid;
 use super::path::{Placement, of_process};
 use super::systemd::Manager;
 use crate::error::{Result, Why};
-use crate::plan::{Outside, Plan, Runtime, Slot};
+use crate::plan::{Elsewhere, Outside, Plan, Runtime, Slot};
 
 /// Adds the step after the clone that moves the container's process into its cgroups.
 ///
@@ -58,8 +58,11 @@ pub fn plan_join(record: &Record, sub: &[String], init: Option<i32>, plan: &mut 
             plan.outside(Attach { unit, base, path, mount, init: fallback });
             return Ok(());
         }
-        plan.before(Open { path: path.clone(), mount: record.mount.clone(), init: fallback, slot });
+        let init = fallback.map(|pid| InitsOwn { pid, mount: record.mount.clone() });
+        plan.before(Open { path, init: init.clone(), slot });
         plan.spawn.cgroup = Some(slot);
+        // With controllers handed down (a systemd in the container does that) no process may be in it.
+        plan.spawn.busy = init.map(|init| Elsewhere(Box::new(move || init.open().ok().map(Dir::into_fd))));
         return Ok(());
     }
     // Controllers that are not named stay with the container's own cgroup, so that no limit is lost.
@@ -118,11 +121,25 @@ impl Outside for Enter {
     }
 }
 
+/// The cgroup that the container's first process is in.
+#[derive(Clone)]
+struct InitsOwn {
+    pid: i32,
+    mount: String,
+}
+
+impl InitsOwn {
+    fn open(&self) -> Result<Dir> {
+        let path = of_process(&self.mount, self.pid)?;
+        Dir::open(&path)
+            .map_err(|errno| anyhow!(crate::error::Sys(errno)).context(format!("can't open cgroup: open {path}")))
+    }
+}
+
 /// Opens the v2 cgroup that a process of `exec` is born in.
 struct Open {
     path: String,
-    mount: String,
-    init: Option<i32>,
+    init: Option<InitsOwn>,
     slot: Slot,
 }
 
@@ -134,26 +151,12 @@ impl fmt::Display for Open {
 
 impl Outside for Open {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let own = Dir::open(&self.path);
-        let dir = match (own, self.init) {
-            // With controllers handed down (a systemd in the container does that) no process may be in it.
-            (Ok(dir), Some(init)) if !dir.read("cgroup.subtree_control").unwrap_or_default().trim().is_empty() => {
-                self.of_init(init).unwrap_or(dir)
-            }
-            (Ok(dir), _) => dir,
-            (Err(Errno::ENOENT), Some(init)) => self.of_init(init)?,
-            (Err(errno), _) => return Err(errno).why(|| format!("can't open cgroup: open {}", self.path)),
+        let dir = match (Dir::open(&self.path), &self.init) {
+            (Err(Errno::ENOENT), Some(init)) => init.open()?,
+            (own, _) => own.why(|| format!("can't open cgroup: open {}", self.path))?,
         };
         runtime.slots.put(self.slot, dir.into_fd());
         Ok(())
-    }
-}
-
-impl Open {
-    fn of_init(&self, init: i32) -> Result<Dir> {
-        let path = of_process(&self.mount, init)?;
-        Dir::open(&path)
-            .map_err(|errno| anyhow!(crate::error::Sys(errno)).context(format!("can't open cgroup: open {path}")))
     }
 }
 

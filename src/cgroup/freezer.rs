@@ -46,6 +46,11 @@ impl Record {
     /// When the state cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
         let Some(path) = self.path("freezer").or_else(|| self.path("")) else { return Ok(false) };
+        if self.is_unified()
+            && let Ok(text) = dir::read(&format!("{path}/cgroup.freeze"))
+        {
+            return Ok(text.trim() == "1");
+        }
         match Dir::open(path).and_then(|dir| is_frozen(&dir)) {
             Err(errno) if is_gone(errno) => Ok(false),
             other => other.why(|| format!("reading the freezer state of {path}")),

@@ -136,6 +136,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn checkpoint(&self, context: &mut Context) -> Result<()> {
         let id = ContainerId::new(&self.id)?;
         let parent = self.common.parent_path.as_ref().map(|_| {

@@ -128,6 +128,7 @@ impl Args {
         words.operand().map(|id| Args { common, id })
     }
 
+    #[inline(never)]
     pub fn create(&self, context: &mut Context) -> Result<()> {
         create::create(context, &self.common.request(&self.id, Start::Later)?).map(std::mem::forget)
     }
@@ -167,6 +168,7 @@ impl RunArgs {
         words.operand().map(|id| RunArgs { common, detach, keep, no_subreaper, id })
     }
 
+    #[inline(never)]
     pub fn run(&self, context: &mut Context) -> Result<i32> {
         let manner = Manner { detach: self.detach, keep: self.keep, subreaper: !self.no_subreaper };
         run::run(context, &self.common.request(&self.id, Start::Now)?, manner)

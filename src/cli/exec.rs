@@ -122,6 +122,7 @@ impl Args {
     }
 
     /// Reads the file of `--process`: it may be a descriptor of the caller's (/dev/fd/63), which is closed next.
+    #[inline(never)]
     pub fn read_process_file(&mut self) -> Result<()> {
         if let Some(file) = &self.process {
             self.process_text = Some(std::fs::read(file).why(|| format!("--process {file:?}"))?);
@@ -129,6 +130,7 @@ impl Args {
         Ok(())
     }
 
+    #[inline(never)]
     pub fn exec(&self, context: &mut Context) -> Result<i32> {
         let Some((id, command)) = self.words.split_first() else { bail!("container id cannot be empty") };
         let id = ContainerId::new(id)?;

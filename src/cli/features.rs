@@ -5,6 +5,7 @@ use crate::rootfs::options;
 use crate::seccomp;
 use crate::spec::features::{Cgroup, Facts, Seccomp, features};
 
+#[inline(never)]
 pub fn print() -> Result<()> {
     let mount_options = options::names();
     let known = seccomp::features();

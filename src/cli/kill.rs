@@ -38,6 +38,7 @@ impl Args {
         Some(Args { all, id: id.to_owned(), signal: signal.to_owned() })
     }
 
+    #[inline(never)]
     pub fn kill(&self, context: &Context) -> Result<()> {
         let whom = if self.all { Whom::All } else { Whom::Init };
         kill(context, &ContainerId::new(&self.id)?, signal_number(&self.signal)?, whom)

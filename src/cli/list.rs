@@ -22,6 +22,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn list(&self, context: &Context) -> Result<()> {
         if self.quiet {
             let ids = context.store.ids()?;

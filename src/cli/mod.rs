@@ -214,16 +214,7 @@ pub fn main() -> u8 {
     };
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => {
-            if let (ErrorKind::InvalidSubcommand, Some(word)) =
-                (error.kind(), error.get(ContextKind::InvalidSubcommand))
-            {
-                complain(&format!("No help topic for '{word}'"));
-            }
-            let _ = error.print();
-            // runc answers wrong usage with 1, and help with 0.
-            return if error.use_stderr() { FAILURE } else { SUCCESS };
-        }
+        Err(error) => return not_a_command(&error),
     };
     if cli.global.version {
         return match say(format_args!("orlop version {}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))) {
@@ -247,6 +238,17 @@ pub fn main() -> u8 {
     }
 }
 
+/// Prints what clap has to say: that the usage is wrong, or help that was asked for.
+#[inline(never)]
+fn not_a_command(error: &clap::Error) -> u8 {
+    if let (ErrorKind::InvalidSubcommand, Some(word)) = (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        complain(&format!("No help topic for '{word}'"));
+    }
+    let _ = error.print();
+    // runc answers wrong usage with 1, and help with 0.
+    if error.use_stderr() { FAILURE } else { SUCCESS }
+}
+
 /// Tells of a failure before there is a log.
 fn failed(error: &anyhow::Error) -> u8 {
     complain(&format!("orlop: error: {}", one_line(error)));
@@ -268,12 +270,14 @@ fn complain(line: &str) {
 }
 
 /// The way through the whole description of the command line.
+#[inline(never)]
 fn whole(args: &[OsString]) -> std::result::Result<Cli, clap::Error> {
     let matches = described().try_get_matches_from(args)?;
     Cli::from_arg_matches(&matches)
 }
 
 /// All commands, with help in the shape of runc's.
+#[inline(never)]
 fn described() -> clap::Command {
     const REST: &str = " - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
     let help = |name: &str| format!("NAME:\n   {name}{REST}");
@@ -284,6 +288,7 @@ fn described() -> clap::Command {
 }
 
 /// The one place where an error is printed.
+#[inline(never)]
 fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
     let detailed = error.chain().find_map(|cause| cause.downcast_ref::<Detailed>());
     let errno = detailed.and_then(|detailed| detailed.errno).or_else(|| errno_of(error));
@@ -305,6 +310,7 @@ fn report(error: &anyhow::Error, prefix: Option<&str>, log: &Log) {
 
 type Failure = (anyhow::Error, Log);
 
+#[inline(never)]
 fn run(global: Global, mut command: Command, log: Log, binary: Option<Binary>) -> std::result::Result<i32, Failure> {
     if let Command::Exec(args) = &mut command
         && let Err(error) = args.read_process_file()
@@ -334,6 +340,7 @@ fn run(global: Global, mut command: Command, log: Log, binary: Option<Binary>) -
     result.map_err(|error| (error, context.log))
 }
 
+#[inline(never)]
 fn context(global: &Global, log: Log) -> std::result::Result<Context, Failure> {
     let trace = global.trace.clone().or_else(|| std::env::var_os("ORLOP_TRACE").map(PathBuf::from));
     let mut trace = Trace::new(trace);
@@ -378,6 +385,7 @@ fn wants_own_folder(host: &Host) -> bool {
     host.user_namespace && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
+#[inline(never)]
 fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
     match command {
         Command::Create(args) => args.create(context)?,

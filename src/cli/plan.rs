@@ -22,6 +22,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn print(&self, context: &Context) -> Result<()> {
         let id = ContainerId::new(&self.id)?;
         let config = Config::open(&self.bundle)?;

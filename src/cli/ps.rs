@@ -21,6 +21,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn ps(&self, context: &Context) -> Result<()> {
         let Some((id, options)) = self.words.split_first() else { return Ok(()) };
         let id = ContainerId::new(id)?;

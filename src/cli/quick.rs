@@ -31,6 +31,7 @@ struct One<A: clap::Args> {
 ///
 /// # Errors
 /// When the binary can neither be mounted read-only nor copied.
+#[inline(never)]
 pub fn protect(args: &[OsString]) -> Result<Option<Binary>> {
     if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
         return exe::protect();
@@ -39,6 +40,7 @@ pub fn protect(args: &[OsString]) -> Result<Option<Binary>> {
 }
 
 /// The command line, if it is a plain one, or clap understands its command without the others.
+#[inline(never)]
 pub fn parse(args: &[OsString]) -> Option<Cli> {
     let mut words = Words::new(args.get(1..)?);
     let global = Global::plain(&mut words)?;
@@ -52,6 +54,7 @@ pub fn parse(args: &[OsString]) -> Option<Cli> {
 }
 
 /// The command as clap reads it, which is shown no other.
+#[inline(never)]
 fn described(name: &str, words: &[OsString]) -> Option<Command> {
     Some(match name {
         "create" => Command::Create(one(words)?),

@@ -56,6 +56,7 @@ pub fn spelled_out(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn restore(&self, context: &mut Context) -> Result<i32> {
         let request = Request {
             terminal: self.console_socket.clone().map(Target::Socket),

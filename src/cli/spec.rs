@@ -20,6 +20,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn write(&self) -> Result<()> {
         let text = defaults::text(&defaults::spec(self.rootless)?)?;
         let path = self.bundle.join("config.json");

@@ -77,6 +77,7 @@ pub struct Args {
 }
 
 impl Args {
+    #[inline(never)]
     pub fn update(&self, context: &Context) -> Result<()> {
         let id = ContainerId::new(&self.id)?;
         let (value, source) = match &self.resources {

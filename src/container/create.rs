@@ -180,8 +180,8 @@ pub fn new_record(config: &Config, request: &Request, host: &Host) -> Result<Rec
     let root =
         spec.root().as_ref().map(|root| root.path().clone()).ok_or_else(|| anyhow!("config.json: root is missing"))?;
     let rootfs = bundle.join(&root);
-    let (rootfs, kind) = fd::real_path(&rootfs).why(|| format!("config.json: root.path {root:?}"))?;
-    if !kind.is_dir() {
+    let (rootfs, mode) = fd::real_path(&rootfs).why(|| format!("config.json: root.path {root:?}"))?;
+    if !fd::is_dir(mode) {
         bail!("config.json: root.path {root:?}: not a directory");
     }
     let namespaces = Namespaces::of(spec)?;
@@ -535,6 +535,7 @@ fn input(
         },
         path: record.rootfs.clone(),
         change,
+        alone: namespaces.is_new(Kind::Mount) && !user_namespace && !host.user_namespace,
         devices: if user_namespace { devices::Method::Bind } else { devices::Method::Make },
         hierarchies: hierarchies(&host.cgroup, &record.cgroup),
         cgroup_namespace: namespaces.is_private(Kind::Cgroup),

@@ -32,6 +32,7 @@ pub enum Force {
 ///
 /// # Errors
 /// When it runs, does not exist, or something could not be removed.
+#[inline(never)]
 pub fn delete(context: &Context, id: &ContainerId, force: Force) -> Result<()> {
     let seat = match context.store.open(id) {
         Err(error) if force == Force::Yes && error.is::<NotFound>() => return Ok(()),

@@ -90,7 +90,7 @@ pub fn open(context: &Context, id: &ContainerId, paused: Paused) -> Result<Opene
     let record = context.store.record(id)?;
     // Before its status is asked for, so that what is found alive then is what this is of.
     let init = crate::sys::process::pidfd_open(record.pid).ok();
-    match Status::of(&record, &dir) {
+    match Status::started_or_not(&record, &dir) {
         Status::Running | Status::Created => {}
         Status::Paused if paused == Paused::Ignored => {}
         Status::Paused => bail!("cannot exec in a paused container (use --ignore-paused to override)"),

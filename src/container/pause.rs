@@ -11,6 +11,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// When the container is neither running nor created.
+#[inline(never)]
 pub fn pause(context: &Context, id: &ContainerId) -> Result<()> {
     let seat = context.store.open(id)?;
     let record = seat.record()?;
@@ -25,6 +26,7 @@ pub fn pause(context: &Context, id: &ContainerId) -> Result<()> {
 ///
 /// # Errors
 /// When the container is not paused.
+#[inline(never)]
 pub fn resume(context: &Context, id: &ContainerId) -> Result<()> {
     let seat = context.store.open(id)?;
     let record = seat.record()?;

@@ -26,6 +26,7 @@ use crate::spec::{Config, Part};
 ///
 /// # Errors
 /// When it is not in the state `created`, or the program cannot be executed.
+#[inline(never)]
 pub fn start(context: &mut Context, id: &ContainerId) -> Result<()> {
     let seat = context.store.open(id)?;
     let record = seat.record()?;

@@ -41,6 +41,14 @@ impl Status {
 
     /// Asks the kernel about the container of `record`, kept in `dir`.
     pub fn of(record: &Record, dir: &Path) -> Status {
+        match Status::started_or_not(record, dir) {
+            Status::Running if waits_for_start(dir) => Status::Created,
+            other => other,
+        }
+    }
+
+    /// The same for those to whom a container that waits for `start` runs like any other.
+    pub fn started_or_not(record: &Record, dir: &Path) -> Status {
         let alive = is_alive(record);
         // A `create` that was broken off has let go of the lock, and its init has died with it; a `run` that
         // was broken off right after execve leaves a container that runs.
@@ -53,7 +61,7 @@ impl Status {
         if record.cgroup.is_frozen().unwrap_or(false) {
             return Status::Paused;
         }
-        if waits_for_start(dir) { Status::Created } else { Status::Running }
+        Status::Running
     }
 }
 

@@ -1,15 +1,15 @@
 //! Where containers are kept: one directory each below `--root`, locked while an operation changes it.
 //!
-//! `creating` is there until the container is made, `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo`
-//! where init waits for `start`. The lock is flock(2) on the directory itself, so that there is no
-//! lock file to leave behind.
+//! `state.json` is the record, `config.json` the configuration as it was at creation, `exec.fifo` where init waits for `start`.
+//! The directory has the sticky bit until the container is made. The lock is flock(2) on the directory itself, so that
+//! there is no lock file to leave behind.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl Store {
     /// When there is a container of that id, or the directory cannot be made.
     pub fn reserve(&self, id: &ContainerId) -> Result<Seat> {
         let dir = self.dir(id);
-        let make = || DirBuilder::new().mode(0o711).create(&dir);
+        let make = || DirBuilder::new().mode(0o711 | UNFINISHED).create(&dir);
         let made = match make() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 DirBuilder::new()
@@ -293,18 +293,13 @@ pub fn is_just_begun(dir: &Path) -> bool {
     !dir.join("state.json").exists() && !dir.join("config.json").exists()
 }
 
+/// The mode bit (S_ISVTX) of a directory whose container is being made: a mark that appears with the directory and
+/// goes in one call.
+const UNFINISHED: u32 = libc::S_ISVTX;
+
 /// Whether creation is in progress, or was broken off.
 pub fn is_unfinished(dir: &Path) -> bool {
-    dir.join("creating").exists()
-}
-
-/// Marks that creation has begun.
-///
-/// # Errors
-/// When the file system refuses it.
-pub fn begin(dir: &Path) -> Result<()> {
-    let file = dir.join("creating");
-    File::create(&file).map(drop).why(|| format!("writing {file:?}"))
+    std::fs::metadata(dir).is_ok_and(|found| found.mode() & UNFINISHED != 0)
 }
 
 /// Marks that creation is done. Cheaper than another record, and as whole.
@@ -312,8 +307,11 @@ pub fn begin(dir: &Path) -> Result<()> {
 /// # Errors
 /// When the file system refuses it.
 pub fn finish(dir: &Path) -> Result<()> {
-    let file = dir.join("creating");
-    std::fs::remove_file(&file).why(|| format!("removing {file:?}"))
+    let unmark = || {
+        let mode = std::fs::metadata(dir)?.mode() & 0o777;
+        std::fs::set_permissions(dir, Permissions::from_mode(mode))
+    };
+    unmark().why(|| format!("chmod {dir:?}"))
 }
 
 /// Keeps the configuration, as the bundle's may change later.

@@ -1,7 +1,8 @@
 //! The network namespace's own business: a new one is made beside init's first mounts; init brings up its loopback device.
 //!
 //! Making a network namespace takes the kernel longer than all other namespaces and mounts of a container
-//! together. So the runtime makes it while init mounts, and hands it over; init enters it before the
+//! together. So the runtime makes it while init mounts, and hands it over, in the shape of a socket in it, which init has a
+//! use for and the namespace can be asked of, so that neither looks for it in /proc; init enters it before the
 //! first mount that looks at it (sysfs). In a user namespace of the container's own this cannot be,
 //! as the network namespace must belong to that one: there clone3 makes it.
 
@@ -78,20 +79,20 @@ impl fmt::Display for MakeNetwork {
 
 impl Outside for MakeNetwork {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
-        let current = || fd::open(c"/proc/self/ns/net", libc::O_RDONLY, 0).why(|| "opening /proc/self/ns/net");
-        let own = current()?;
+        let socket = runtime.slots.get(self.socket).why(|| "network namespace")?;
+        let own = net::namespace_of(socket).why(|| "the runtime's own network namespace")?;
         ns::unshare(libc::CLONE_NEWNET).why(|| "unshare")?;
-        let made = current().and_then(|new| {
-            let socket = runtime.slots.get(self.socket).why(|| "network namespace")?;
+        let made = net::socket().why(|| "socket").and_then(|new| {
             channel::send_fds(socket, b"network", &[new.as_fd()]).why(|| "handing over the network namespace")?;
-            if let Some(kept) = self.kept {
-                runtime.slots.put(kept, new);
-            }
-            Ok(())
+            Ok(new)
         });
         // Hooks, and everything else that the runtime does, belong in its own network.
         ns::setns(own.as_fd(), libc::CLONE_NEWNET).why(|| "returning to the runtime's own network namespace")?;
-        made
+        let new = made?;
+        if let Some(kept) = self.kept {
+            runtime.slots.put(kept, net::namespace_of(new.as_fd()).why(|| "network namespace")?);
+        }
+        Ok(())
     }
 }
 
@@ -105,10 +106,11 @@ impl fmt::Display for EnterNetwork {
 
 impl Inside for EnterNetwork {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        let namespace = channel::receive_fd(init.slots.get(self.0)?)?.ok_or(Errno::ECONNRESET)?;
+        let socket = channel::receive_fd(init.slots.get(self.0)?)?.ok_or(Errno::ECONNRESET)?;
+        let namespace = net::namespace_of(socket.as_fd())?;
         ns::setns(namespace.as_fd(), libc::CLONE_NEWNET)?;
         // Init would only wait while the runtime did it.
-        Ok(net::raise(c"lo")?)
+        Ok(net::raise(socket.as_fd(), c"lo")?)
     }
 }
 
@@ -122,7 +124,7 @@ impl fmt::Display for RaiseLoopback {
 
 impl Inside for RaiseLoopback {
     fn run(&self, _: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        Ok(net::raise(c"lo")?)
+        Ok(net::raise(net::socket()?.as_fd(), c"lo")?)
     }
 }
 
@@ -144,7 +146,7 @@ impl Outside for RaiseRestored {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
         let own = fd::open(c"/proc/self/ns/net", libc::O_RDONLY, 0).why(|| "opening /proc/self/ns/net")?;
         ns::setns(runtime.child()?.pidfd.as_fd(), libc::CLONE_NEWNET).why(|| "entering the network namespace")?;
-        let raised = net::raise(c"lo").why(|| "loopback");
+        let raised = net::socket().and_then(|socket| net::raise(socket.as_fd(), c"lo")).why(|| "loopback");
         ns::setns(own.as_fd(), libc::CLONE_NEWNET).why(|| "returning to the runtime's own network namespace")?;
         raised
     }

@@ -125,6 +125,15 @@ impl Slots {
     }
 }
 
+/// Opens another cgroup than the one that was planned.
+pub struct Elsewhere(pub Box<dyn Fn() -> Option<OwnedFd>>);
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
 /// How the container's first process is made.
 #[derive(Debug, Default)]
 pub struct Spawn {
@@ -132,6 +141,8 @@ pub struct Spawn {
     pub flags: u64,
     /// The v2 cgroup to be born in.
     pub cgroup: Option<Slot>,
+    /// Where to go where no process may be in that one.
+    pub busy: Option<Elsewhere>,
     /// Namespaces of existing containers that only children can enter (pid), with their CLONE_NEW* flag.
     pub for_children: Vec<(Slot, i32)>,
     /// Whether the runtime stays in those, as nothing else will be born to it.

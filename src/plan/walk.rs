@@ -12,7 +12,7 @@ use super::fault::{Injected, injected};
 use super::frame::{BIRTH, Frame, SIZE};
 use super::init::{self, Init};
 use super::trace::{Clock, Trace};
-use super::{Fault, Outside, Plan, Slots, Spawn, Step};
+use super::{Elsewhere, Fault, Outside, Plan, Slots, Spawn, Step};
 use crate::error::{self, Detail, Detailed, Result, Why, one_line};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::exe::Binary;
@@ -295,6 +295,10 @@ impl Walk<'_> {
         let plan = self.plan;
         let mut bytes = [0; SIZE];
         let mut about_to_exec = false;
+        if end >= plan.inside_end() && self.injected.is_none() {
+            // Nothing that init says is to be answered before it has executed its program or ended: one awakening less.
+            channel::await_close(channel).why(|| "waiting for the container's init")?;
+        }
         loop {
             let got = match channel::recv(channel, &mut bytes) {
                 // Where init has gone without reading all that it was told, the kernel says so, once, ahead of what
@@ -358,7 +362,7 @@ fn spawn(
     injected: Option<Injected>,
 ) -> Result<Child> {
     let mut theirs = Some(theirs);
-    let Spawn { flags, cgroup, for_children, stays, through_user, hidden } = &plan.spawn;
+    let Spawn { flags, cgroup, busy, for_children, stays, through_user, hidden } = &plan.spawn;
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
     }
@@ -366,7 +370,7 @@ fn spawn(
         // What may execute the file is asked then, and the file's owner may be nobody in another user namespace.
         runtime.leave_binary().why(|| LEAVING)?;
     }
-    let cgroup = *cgroup;
+    let cgroup = cgroup.map(|slot| Home { slot, busy: busy.as_ref() });
     let own = match through_user {
         None => enter_for_children(for_children, *stays, runtime)?,
         Some(_) => Vec::new(),
@@ -397,11 +401,11 @@ fn spawn(
                 // The child has its own copy of the flag; the runtime itself is not in the container's pid namespace.
                 process::set_dumpable(1).why(|| "showing the runtime again")?;
             }
-            if let Some(slot) = cgroup
+            if let Some(home) = cgroup
                 && !runtime.born_in_cgroup
             {
-                let move_in = |dir| fd::write_at(dir, c"cgroup.procs", pid.to_string().as_bytes());
-                runtime.slots.get(slot).and_then(move_in).why(|| format!("error adding pid {pid} to cgroups"))?;
+                let move_in = |dir: BorrowedFd<'_>| fd::write_at(dir, c"cgroup.procs", pid.to_string().as_bytes());
+                home.enter(&mut runtime.slots, move_in).why(|| format!("error adding pid {pid} to cgroups"))?;
             }
             for (fd, kind) in own {
                 match ns::setns(fd.as_fd(), kind) {
@@ -418,13 +422,39 @@ fn spawn(
     }
 }
 
+/// The v2 cgroup that the process belongs in.
+#[derive(Clone, Copy)]
+struct Home<'a> {
+    slot: super::Slot,
+    busy: Option<&'a Elsewhere>,
+}
+
+impl Home<'_> {
+    /// Does what takes the process there; where no process may be, in the other cgroup, which is then the one.
+    fn enter<T>(
+        self,
+        slots: &mut Slots,
+        go: impl Fn(BorrowedFd<'_>) -> crate::sys::Result<T>,
+    ) -> crate::sys::Result<T> {
+        let result = go(slots.get(self.slot)?);
+        match (result, self.busy) {
+            (Err(Errno::EBUSY), Some(Elsewhere(open))) => {
+                let Some(other) = open() else { return Err(Errno::EBUSY) };
+                slots.put(self.slot, other);
+                go(slots.get(self.slot)?)
+            }
+            (other, _) => other,
+        }
+    }
+}
+
 /// clone3 into the v2 cgroup.
 ///
 /// Without clone3 (a seccomp filter that hides it, answering ENOSYS), before Linux 5.7 (E2BIG), and for
 /// a threaded or busy cgroup (EOPNOTSUPP, EBUSY), the process is made here and moved right afterwards.
-fn clone_into(flags: u64, cgroup: Option<super::Slot>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
-    let Some(slot) = cgroup else { return clone3(flags, None) };
-    match clone3(flags, Some(runtime.slots.get(slot)?)) {
+fn clone_into(flags: u64, cgroup: Option<Home<'_>>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
+    let Some(home) = cgroup else { return clone3(flags, None) };
+    match home.enter(&mut runtime.slots, |dir| clone3(flags, Some(dir))) {
         Err(Errno::ENOSYS | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY) => clone3(flags, None),
         other => {
             runtime.born_in_cgroup = other.is_ok();

@@ -81,6 +81,11 @@ impl Dest {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
+        self.make_missing_dir(rootfs, mode)
+    }
+
+    /// The same for one that is known not to be there.
+    pub fn make_missing_dir(&self, rootfs: BorrowedFd<'_>, mode: libc::mode_t) -> sys::Result<OwnedFd> {
         missing::make(rootfs, self.path(), Last::Directory(mode))
     }
 

@@ -23,6 +23,7 @@ pub mod options;
 pub mod pivot;
 pub mod shared;
 pub mod sources;
+pub mod switch;
 
 pub use mount::{Setting, Sources};
 
@@ -34,6 +35,8 @@ pub struct Input {
     pub path: std::path::PathBuf,
     /// How the root is changed.
     pub change: pivot::Change,
+    /// Whether the mount namespace is init's alone and the runtime's user namespace is the machine's first.
+    pub alone: bool,
     /// Whether device nodes are made or bound.
     pub devices: devices::Method,
     /// The container's cgroups, for cgroup mounts.
@@ -208,7 +211,15 @@ impl<'a> Rootfs<'a> {
             return;
         }
         let input = &self.input;
-        pivot::plan_change(self.propagation, input.change, &input.path, self.slot(), plan);
+        pivot::plan_change(self.propagation, input.change, self.is_alone(), &input.path, self.slot(), plan);
+    }
+
+    /// Whether the change of root concerns nobody else and can copy the mounts.
+    fn is_alone(&self) -> bool {
+        self.input.alone
+            && self.propagation.is_early()
+            && self.read_only_later.is_empty()
+            && !self.entries.iter().any(|entry| entry.options.is_asked_to_spread())
     }
 
     /// Adds what makes the finished root read-only where asked, and masks paths.

@@ -410,10 +410,16 @@ impl Inside for MountFs {
         let (mut mode, mut dest) = (None, None);
         if self.fstype.as_c_str() == c"tmpfs" {
             // A tmpfs takes over the mode of the directory that it hides, as runc's does.
-            if let Ok(existing) = self.dest.open(rootfs) {
-                let found = fd::stat(existing.as_fd())?.st_mode;
-                mode = Some(found & 0o7777);
-                dest = Some(existing).filter(|_| fd::is_dir(found));
+            match self.dest.open(rootfs) {
+                Ok(existing) => {
+                    let found = fd::stat(existing.as_fd())?.st_mode;
+                    mode = Some(found & 0o7777);
+                    dest = Some(existing).filter(|_| fd::is_dir(found));
+                }
+                Err(Errno::ENOENT) => {
+                    dest = Some(self.dest.make_missing_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST))?)
+                }
+                Err(_) => {}
             }
         }
         let dest = match dest {
@@ -421,9 +427,12 @@ impl Inside for MountFs {
             None => open_dest(&self.fstype, &self.dest, rootfs)?,
         };
         fd::fchdir(dest.as_fd()).map_err(Fault::at(PART_DEST))?;
-        let mut buffer = [0u8; 4096];
+        let mut buffer: [u8; 4096];
         let data = match mode {
-            Some(mode) => Some(with_mode(mode, self.data.as_deref(), &mut buffer).ok_or(Errno::E2BIG)?),
+            Some(mode) => {
+                buffer = [0; 4096];
+                Some(with_mode(mode, self.data.as_deref(), &mut buffer).ok_or(Errno::E2BIG)?)
+            }
             None => self.data.as_deref(),
         };
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;

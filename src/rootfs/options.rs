@@ -196,6 +196,11 @@ impl Options {
         self.propagation.last().is_none_or(|flags| flags & libc::MS_SHARED != 0)
     }
 
+    /// Whether mounts may be passed on from the mount, or not be copied: it is asked to be shared or unbindable.
+    pub fn is_asked_to_spread(&self) -> bool {
+        self.propagation.iter().any(|flags| flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0)
+    }
+
     /// Whether a bind mount takes what is mounted below its source along.
     pub fn is_recursive_bind(&self) -> bool {
         self.flags & REC != 0

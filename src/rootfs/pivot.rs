@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
 use super::mount::{clone_tree, set_read_only};
-use super::{beneath, shared};
+use super::{beneath, shared, switch};
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, pivot_root, umount2};
@@ -90,9 +90,11 @@ pub fn plan_root(rootfs: CString, propagation: Propagation, change: Change, slot
 }
 
 /// Adds the change of root.
-pub fn plan_change(propagation: Propagation, change: Change, rootfs: &Path, slot: Slot, plan: &mut Plan) {
+///
+/// `alone`: nobody else is in the mount namespace, nothing in it is shared, and no other slot has a mount below the root.
+pub fn plan_change(propagation: Propagation, change: Change, alone: bool, rootfs: &Path, slot: Slot, plan: &mut Plan) {
     match change {
-        Change::Pivot => plan.inside(PivotRoot(slot)),
+        Change::Pivot => plan.inside(PivotRoot { slot, alone }),
         Change::Move => beneath::plan(rootfs, slot, plan),
         Change::Chroot | Change::ChrootBind => plan.inside(Chroot(slot)),
     }
@@ -180,7 +182,10 @@ impl Inside for OpenRoot {
     }
 }
 
-struct PivotRoot(Slot);
+struct PivotRoot {
+    slot: Slot,
+    alone: bool,
+}
 
 impl fmt::Display for PivotRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,7 +195,14 @@ impl fmt::Display for PivotRoot {
 
 impl Inside for PivotRoot {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
-        fd::fchdir(init.slots.get(self.0)?)?;
+        let root = init.slots.get(self.slot)?;
+        if self.alone
+            && let Some(tree) = switch::switch(root)?
+        {
+            init.slots.put(self.slot, tree);
+            return Ok(());
+        }
+        fd::fchdir(root)?;
         // The old root is stacked on the new one (pivot_root(2), NOTES) and is what "." then leads to.
         match pivot_root(c".", c".") {
             // The parent of the rootfs is shared when the mounts are only slaves of themselves: make it private.

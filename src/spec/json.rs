@@ -4,9 +4,11 @@
 //! and without any gap in its types, is typed straight from the text; all else becomes
 //! `serde_json::Value`s, which [`super::gaps`] prepares for oci-spec's types.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -23,29 +25,109 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Cuts the text, and leaves out what `part` does.
+    /// Cuts the text, in one pass, and leaves out what `part` does.
     pub fn split(text: &'a str, part: Part) -> Result<Document<'a>> {
         refuse_nul(text, &At::Root)?;
-        let mut seccomp = None;
-        let mut top = Map::new();
-        for (key, raw) in members(text, &At::Root)?.into_iter().filter(|(key, _)| !part.leaves_out(key)) {
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let read = parser.deserialize_map(Top(part)).and_then(|document| parser.end().map(|()| document));
+        read.map_err(|e| match e.classify() {
+            serde_json::error::Category::Data if text.trim() == "null" => anyhow::anyhow!("config cannot be null"),
+            serde_json::error::Category::Data => At::Root.fault("expected an object"),
+            _ => syntax(&e),
+        })
+    }
+}
+
+/// Reads the object that a config.json is.
+struct Top(Part);
+
+impl<'a> Visitor<'a> for Top {
+    type Value = Document<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> std::result::Result<Document<'a>, M::Error> {
+        let (mut top, mut seccomp) = (Map::new(), None);
+        while let Some(key) = members.next_key::<String>()? {
+            if self.0.leaves_out(&key) {
+                members.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let value = match key.as_str() {
-                "linux" if raw.get().starts_with('{') => {
-                    let mut linux = Map::new();
-                    let members = members(raw.get(), &At::Root.key("linux"))?;
-                    for (key, raw) in members.into_iter().filter(|(key, _)| !part.leaves_out_of_linux(key)) {
-                        match key.as_str() {
-                            "seccomp" => seccomp = Some(raw),
-                            _ => drop(linux.insert(key, parse(raw.get(), text)?)),
-                        }
-                    }
-                    Value::Object(linux)
+                // The last of several counts, with all that it has.
+                "linux" => {
+                    let (value, profile) = members.next_value_seed(LinuxSection(self.0))?;
+                    seccomp = profile;
+                    value
                 }
-                _ => parse(raw.get(), text)?,
+                _ => members.next_value()?,
             };
             top.insert(key, value);
         }
         Ok(Document { value: Value::Object(top), seccomp })
+    }
+}
+
+/// Reads `linux`, which may turn out to be no object.
+struct LinuxSection(Part);
+
+impl<'a> DeserializeSeed<'a> for LinuxSection {
+    type Value = (Value, Option<&'a RawValue>);
+
+    fn deserialize<D: Deserializer<'a>>(self, parser: D) -> std::result::Result<Self::Value, D::Error> {
+        parser.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for LinuxSection {
+    type Value = (Value, Option<&'a RawValue>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> std::result::Result<Self::Value, M::Error> {
+        let (mut linux, mut seccomp) = (Map::new(), None);
+        while let Some(key) = members.next_key::<String>()? {
+            if self.0.leaves_out_of_linux(&key) {
+                members.next_value::<IgnoredAny>()?;
+            } else if key == "seccomp" {
+                seccomp = Some(members.next_value()?);
+            } else {
+                linux.insert(key, members.next_value()?);
+            }
+        }
+        Ok((Value::Object(linux), seccomp))
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, items: S) -> std::result::Result<Self::Value, S::Error> {
+        Ok((Value::deserialize(SeqAccessDeserializer::new(items))?, None))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+        Ok((text.into(), None))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> std::result::Result<Self::Value, E> {
+        Ok((value.into(), None))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> std::result::Result<Self::Value, E> {
+        Ok((value.into(), None))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> std::result::Result<Self::Value, E> {
+        Ok((value.into(), None))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> std::result::Result<Self::Value, E> {
+        Ok((value.into(), None))
+    }
+
+    fn visit_unit<E: Error>(self) -> std::result::Result<Self::Value, E> {
+        Ok((Value::Null, None))
     }
 }
 
@@ -61,14 +143,6 @@ pub fn read(text: &str, at: &At<'_>) -> Result<Value> {
         Value::Null => Err(anyhow::anyhow!("config cannot be null")),
         value => Ok(Value::Object(object(value, at)?)),
     }
-}
-
-fn members<'a>(text: &'a str, at: &At<'_>) -> Result<BTreeMap<String, &'a RawValue>> {
-    serde_json::from_str(text).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data if text.trim() == "null" => anyhow::anyhow!("config cannot be null"),
-        serde_json::error::Category::Data => at.fault("expected an object"),
-        _ => syntax(&e),
-    })
 }
 
 /// Parses a part; an error is searched again in the whole text, whose lines the user counts.

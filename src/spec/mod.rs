@@ -184,12 +184,7 @@ fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
         Ok(again)
     })?;
     if let Some(raw) = document.seccomp.filter(|raw| is_profile(raw.get())) {
-        let at = At::Root.key("linux");
-        let at = at.key("seccomp");
-        if !raw.get().starts_with('{') {
-            return Err(json::not_an_object(&serde_json::from_str(raw.get())?, &at));
-        }
-        let seccomp: LinuxSeccomp = json::typed_text(raw.get(), text, &at, &mut warnings)?;
+        let seccomp = profile(raw.get(), text, &mut warnings)?;
         if let Some(linux) = spec.linux_mut() {
             linux.set_seccomp(Some(seccomp));
         }
@@ -199,6 +194,17 @@ fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
     }
     let Gaps { capabilities, pids_limit, scheduler_flags, cpu_affinity } = gaps;
     Ok(Config { spec, text: Vec::new(), warnings, pids_limit, capabilities, scheduler_flags, cpu_affinity })
+}
+
+/// Reads `linux.seccomp`, which is this part of the text.
+#[inline(never)]
+fn profile(part: &str, text: &str, warnings: &mut Vec<String>) -> Result<LinuxSeccomp> {
+    let at = At::Root.key("linux");
+    let at = at.key("seccomp");
+    if !part.starts_with('{') {
+        return Err(json::not_an_object(&serde_json::from_str(part)?, &at));
+    }
+    json::typed_text(part, text, &at, warnings)
 }
 
 /// Whether a seccomp section asks for anything: without default action and system calls, it is none (as in runc).

@@ -34,6 +34,18 @@ pub fn is_ready(socket: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
+/// Waits until the other end is closed. Messages, which stay to be received, do not wake the process.
+pub fn await_close(socket: BorrowedFd<'_>) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        // POLLHUP is told without being asked for.
+        match poll(&mut [PollFd::new(socket, PollFlags::empty())], PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// Receives one message; 0 is end of file. ECONNRESET says, once, that the other end has gone with messages unread: what it
 /// said itself still follows.
 pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
@@ -185,6 +197,26 @@ mod tests {
         assert_eq!(recv(ours.as_fd(), &mut bytes), Err(Errno::ECONNRESET));
         assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(6));
         assert_eq!(&bytes[..6], b"failed");
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(0));
+    }
+
+    #[test]
+    fn the_end_is_waited_for_past_what_is_said() {
+        use std::time::Duration;
+        let (ours, theirs) = pair().unwrap();
+        let waiting = std::thread::spawn(move || {
+            await_close(ours.as_fd()).unwrap();
+            ours
+        });
+        send(theirs.as_fd(), b"first").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished());
+        send(theirs.as_fd(), b"last").unwrap();
+        drop(theirs);
+        let ours = waiting.join().unwrap();
+        let mut bytes = [0; 16];
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(5));
+        assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(4));
         assert_eq!(recv(ours.as_fd(), &mut bytes), Ok(0));
     }
 }

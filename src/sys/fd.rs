@@ -1,12 +1,10 @@
 //! Descriptors: bulk close-on-exec, duplicates at fixed numbers, and small writes that do not allocate.
 
-use std::ffi::CStr;
-use std::fs::{File, FileType};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, root};
 
 /// Marks every descriptor from `first` on close-on-exec.
 ///
@@ -112,10 +110,24 @@ pub fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<Owned
 }
 
 /// A path without links, and what it leads to: as realpath(3), with one question instead of one for each part.
-pub fn real_path(path: &Path) -> std::io::Result<(PathBuf, FileType)> {
-    let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+pub fn real_path(path: &Path) -> std::io::Result<(PathBuf, libc::mode_t)> {
+    let name = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // What has neither links nor dots is the answer already.
+    if is_plain(path)
+        && let Ok(file) = root::openat2(cwd(), &name, libc::O_PATH, 0, libc::RESOLVE_NO_SYMLINKS)
+    {
+        return Ok((path.to_owned(), stat(file.as_fd())?.st_mode));
+    }
+    let file = open(&name, libc::O_PATH, 0)?;
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    Ok((real, file.metadata()?.file_type()))
+    Ok((real, stat(file.as_fd())?.st_mode))
+}
+
+/// Whether a path is absolute and names each directory once: no `.`, `..` or doubled slash.
+fn is_plain(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_name = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
+    bytes.strip_prefix(b"/").is_some_and(|rest| rest.split(|byte| *byte == b'/').all(is_name))
 }
 
 /// AT_FDCWD as a descriptor to pass to the *at calls.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,15 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: a descriptor just made, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// How many threads the machine has, of all processes and of the kernel, modulo 65,536 (sysinfo(2)).
+pub fn threads() -> Result<u16> {
+    let mut info = MaybeUninit::<libc::sysinfo>::uninit();
+    // SAFETY: the kernel writes one structure.
+    Errno::result(unsafe { libc::sysinfo(info.as_mut_ptr()) })?;
+    // SAFETY: the call has succeeded, so it is written.
+    Ok(unsafe { info.assume_init() }.procs)
 }
 
 /// A handle of a process by its pid, for signals and [`await_end`]: a pidfd, or where a seccomp filter hides

@@ -1,0 +1,51 @@
+//! The change of root on a host with many threads, without pivot_root(2), which looks at each of them.
+//!
+//! pivot_root(2) moves the root and the working directory of whoever has the old root as his own, and to find them the
+//! kernel walks over all threads there are (chroot_fs_refs in fs/fs_struct.c), at half a microsecond for each. In a mount
+//! namespace that nobody else is in there is only init to be found. So here the root is unmounted from where it is, and
+//! a copy of the container's tree is mounted there: init finds that place, which has no name, by entering its own mount
+//! namespace again, as setns(2) leads to the root of the namespace. What is mounted where is in the end what
+//! pivot_root(2) and the unmounting of the old root leave. To copy the mounts takes as long as the walk over some two
+//! hundred threads.
+//!
+//! What it is not for: descriptors of mounts below the root would be of those that were copied from; what is mounted
+//! shared would take the copy along when the old tree is unmounted; and in a user namespace no root may be unmounted.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::mount::clone_tree;
+use crate::plan::Fault;
+use crate::sys::mount::{move_mount, umount2};
+use crate::sys::{self, fd, ns, process};
+
+/// From how many threads on it is worth it.
+const MANY: u16 = 256;
+
+/// Makes the mount that `root` is open on, with all below it, the root of this process's mount namespace and of the
+/// process, and returns a descriptor in its place; `None`, with nothing changed, where that has to be pivot_root(2)'s.
+///
+/// # Errors
+/// Those of setns(2), move_mount(2) and chroot(2) after the old root has gone.
+pub fn switch(root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Fault> {
+    if process::threads()? < MANY {
+        return Ok(None);
+    }
+    let Ok((tree, own)) = prepare(root) else { return Ok(None) };
+    // Refused where the root has nothing beneath, as by pivot_root(2).
+    if umount2(c"/", libc::MNT_DETACH).is_err() {
+        return Ok(None);
+    }
+    ns::setns(own.as_fd(), libc::CLONE_NEWNS)?;
+    move_mount(tree.as_fd(), fd::cwd())?;
+    fd::fchdir(tree.as_fd())?;
+    fd::chroot(c".")?;
+    Ok(Some(tree))
+}
+
+/// A copy of the tree, and this process, by which its mount namespace is entered.
+fn prepare(root: BorrowedFd<'_>) -> sys::Result<(OwnedFd, OwnedFd)> {
+    let own = process::pidfd_open(nix::unistd::getpid().as_raw())?;
+    // There is no way back later, so it is tried now: Linux before 5.8 takes no pidfd, and CAP_SYS_CHROOT may be missing.
+    ns::setns(own.as_fd(), libc::CLONE_NEWNS)?;
+    Ok((clone_tree(root, c"", true)?, own))
+}
