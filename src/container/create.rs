@@ -515,14 +515,13 @@ fn input(
     label: Option<CString>,
 ) -> Input {
     let user_namespace = namespaces.is_private(Kind::User);
-    let mounts = record.borrow().shared_mounts.is_some();
+    let record = record.borrow();
     let change = match (namespaces.is_private(Kind::Mount), request.no_pivot) {
-        (false, _) if mounts => pivot::Change::ChrootBind,
+        (false, _) if record.shared_mounts.is_some() => pivot::Change::ChrootBind,
         (false, _) => pivot::Change::Chroot,
         (true, true) => pivot::Change::Move,
         (true, false) => pivot::Change::Pivot,
     };
-    let record = record.borrow();
     Input {
         setting: Setting {
             rootfs: root,

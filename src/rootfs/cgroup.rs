@@ -12,11 +12,11 @@ use anyhow::anyhow;
 use nix::errno::Errno;
 
 use super::dest::Dest;
-use super::mount::{After, Entry, Setting, clone_tree, open_mounted, set_read_only};
+use super::mount::{After, Entry, Setting, open_mounted, set_read_only};
 use crate::error::Result;
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::{MountAttr, detached, mount, mount_setattr, move_mount};
+use crate::sys::mount::{MountAttr, clone_tree, detached, mount, mount_setattr, move_mount};
 
 /// Where the container's cgroups are on the host.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use crate::error::Result;
 use crate::sys::missing::{self, Last};
-use crate::sys::{self, root};
+use crate::sys::{self, fd, root};
 
 /// A cleaned path below the container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,10 @@ impl Dest {
     pub fn new(json: impl fmt::Display, path: &str) -> Result<Dest> {
         if path.is_empty() {
             bail!("config.json: {json} is empty");
+        }
+        let nul = |_| anyhow!("config.json: {json} contains a NUL byte");
+        if fd::is_plain(path.as_bytes()) {
+            return CString::new(path).map(Dest).map_err(nul);
         }
         // With room for the slash in front and the NUL behind.
         let mut clean = String::with_capacity(path.len() + 2);
@@ -42,7 +46,7 @@ impl Dest {
         if clean.is_empty() {
             clean.push('/');
         }
-        CString::new(clean).map(Dest).map_err(|_| anyhow!("config.json: {json} contains a NUL byte"))
+        CString::new(clean).map(Dest).map_err(nul)
     }
 
     /// The path as the container sees it.
@@ -120,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_destination_is_cleaned_and_cannot_climb() {
+        assert_eq!(dest("/a/b/c").as_str(), "/a/b/c");
         assert_eq!(dest("/a//b/./c").as_str(), "/a/b/c");
+        assert_eq!(dest("/a/b/").as_str(), "/a/b");
+        assert_eq!(dest("/").as_str(), "/");
         assert_eq!(dest("../../etc").as_str(), "/etc");
         assert_eq!(dest("/a/../..").as_str(), "/");
         assert!(Dest::new("x", "").is_err());

@@ -11,11 +11,10 @@ use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::dest::Dest;
-use super::mount::clone_tree;
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::move_mount;
+use crate::sys::mount::{clone_tree, move_mount};
 
 /// The devices that every container has: name, major, minor.
 const DEFAULTS: [(&str, u64, u64); 6] =

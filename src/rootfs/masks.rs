@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::dest::Dest;
-use super::mount::{clone_tree, set_read_only};
+use super::mount::set_read_only;
 use crate::error::{Result, errno_text};
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::{detached, move_mount};
+use crate::sys::mount::{clone_tree, detached, move_mount};
 
 /// Which paths are covered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,28 +29,31 @@ pub enum Which {
 
 /// Entries of procfs that are no links (as /proc/device-tree is, into sysfs), and that do not depend on the network
 /// namespace of who looks (as what is in /proc/sys/net does): a cover stays where it is.
-const SAME_EVERYWHERE: [&str; 16] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/interrupts",
-    "/proc/irq",
-    "/proc/kallsyms",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-];
+fn is_same_everywhere(path: &str) -> bool {
+    matches!(
+        path,
+        "/proc/acpi"
+            | "/proc/asound"
+            | "/proc/bus"
+            | "/proc/fs"
+            | "/proc/interrupts"
+            | "/proc/irq"
+            | "/proc/kallsyms"
+            | "/proc/kcore"
+            | "/proc/keys"
+            | "/proc/latency_stats"
+            | "/proc/sched_debug"
+            | "/proc/scsi"
+            | "/proc/sys"
+            | "/proc/sysrq-trigger"
+            | "/proc/timer_list"
+            | "/proc/timer_stats"
+    )
+}
 
 impl Which {
     fn has(self, dest: &Dest) -> bool {
-        let early = || SAME_EVERYWHERE.contains(&dest.as_str());
+        let early = || is_same_everywhere(dest.as_str());
         match self {
             Which::All => true,
             Which::Early => early(),

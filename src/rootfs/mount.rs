@@ -21,7 +21,7 @@ use super::options::Options;
 use super::sources;
 use crate::error::{Result, errno_text};
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, open_tree};
+use crate::sys::mount::{MountAttr, change, clone_tree, mount, mount_setattr, move_mount};
 use crate::sys::{self, fd};
 
 /// Parts of a mount step, for its error message.
@@ -483,18 +483,6 @@ fn with_mode<'b>(
         at += part.len();
     }
     std::ffi::CStr::from_bytes_with_nul(buffer.get(..at)?).ok()
-}
-
-/// A detached clone of the mount at a path, with all below it when `recursive`.
-pub fn clone_tree(dir: BorrowedFd<'_>, path: &std::ffi::CStr, recursive: bool) -> sys::Result<OwnedFd> {
-    let mut flags = libc::OPEN_TREE_CLONE;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as u32;
-    }
-    if path.is_empty() {
-        flags |= libc::AT_EMPTY_PATH as u32;
-    }
-    open_tree(dir, path, flags)
 }
 
 struct Bind {

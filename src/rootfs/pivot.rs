@@ -10,11 +10,11 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
 
-use super::mount::{clone_tree, set_read_only};
+use super::mount::set_read_only;
 use super::{beneath, shared, switch};
 use crate::error::Result;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
-use crate::sys::mount::{MountAttr, change, mount, mount_setattr, move_mount, pivot_root, umount2};
+use crate::sys::mount::{MountAttr, change, clone_tree, mount, mount_setattr, move_mount, pivot_root, umount2};
 use crate::sys::{self, fd, root};
 
 /// How the container's root becomes `/`.

@@ -14,13 +14,12 @@ use nix::errno::Errno;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::mount::clone_tree;
 use super::pivot;
 use crate::error::{Result, Why};
 use crate::host::cgroup::unescape;
 use crate::plan::{Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
-use crate::sys::mount::{MountAttr, change, mount_setattr, move_mount, umount2};
+use crate::sys::mount::{MountAttr, change, clone_tree, mount_setattr, move_mount, umount2};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 

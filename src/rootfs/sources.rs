@@ -13,10 +13,9 @@ use anyhow::anyhow;
 use nix::errno::Errno;
 
 use super::idmap::{self, Mapping};
-use super::mount::clone_tree;
 use crate::error::{Result, Why};
 use crate::plan::{Fault, Init, Inside, Outside, Plan, Runtime, Slot};
-use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mount::{MountAttr, clone_tree, mount_setattr};
 use crate::sys::{channel, fd, ns};
 
 /// What is opened, and what becomes of its ids.

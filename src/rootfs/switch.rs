@@ -13,9 +13,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::mount::clone_tree;
 use crate::plan::Fault;
-use crate::sys::mount::{move_mount, umount2};
+use crate::sys::mount::{clone_tree, move_mount, umount2};
 use crate::sys::{self, fd, ns, process};
 
 /// From how many threads on it is worth it.

@@ -113,7 +113,7 @@ pub fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<Owned
 pub fn real_path(path: &Path) -> std::io::Result<(PathBuf, libc::mode_t)> {
     let name = CString::new(path.as_os_str().as_encoded_bytes())?;
     // What has neither links nor dots is the answer already.
-    if is_plain(path)
+    if is_plain(name.as_bytes())
         && let Ok(file) = root::openat2(cwd(), &name, libc::O_PATH, 0, libc::RESOLVE_NO_SYMLINKS)
     {
         return Ok((path.to_owned(), stat(file.as_fd())?.st_mode));
@@ -124,10 +124,9 @@ pub fn real_path(path: &Path) -> std::io::Result<(PathBuf, libc::mode_t)> {
 }
 
 /// Whether a path is absolute and names each directory once: no `.`, `..` or doubled slash.
-fn is_plain(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_encoded_bytes();
+pub fn is_plain(path: &[u8]) -> bool {
     let is_name = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
-    bytes.strip_prefix(b"/").is_some_and(|rest| rest.split(|byte| *byte == b'/').all(is_name))
+    path.strip_prefix(b"/").is_some_and(|rest| rest.split(|byte| *byte == b'/').all(is_name))
 }
 
 /// AT_FDCWD as a descriptor to pass to the *at calls.

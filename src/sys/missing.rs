@@ -54,7 +54,8 @@ fn make_last_name(rootfs: BorrowedFd<'_>, path: &CStr, last: Last) -> Option<Own
     let parent = if cut == 0 { c"." } else { CStr::from_bytes_until_nul(&parent).ok()? };
     let dir = root::openat2(rootfs, parent, libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT).ok()?;
     make_one(dir.as_fd(), name, last).ok()?;
-    root::openat2(rootfs, path, libc::O_PATH | last.flags(), 0, root::IN_ROOT).ok()
+    let resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    root::openat2(dir.as_fd(), name, libc::O_PATH | last.flags(), 0, resolve).ok()
 }
 
 /// Its buffers are no part of the usual case's stack.

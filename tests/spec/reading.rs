@@ -10,13 +10,13 @@ use crate::{accepted, minimal, process, read, refused, sample, warned, with};
 fn syntax_errors_name_line_and_column() {
     for (text, expected) in [
         ("{\n  \"ociVersion\": }", "line 2 column 17: expected value"),
-        ("{\n  \"linux\": {\n    \"devices\": [1,]\n  }\n}", "line 3 column 19: expected value"),
+        ("{\n  \"linux\": {\n    \"devices\": [1,]\n  }\n}", "line 3 column 19: trailing comma"),
         ("{", "line 1 column 1: EOF while parsing an object"),
         ("", "line 1 column 0: EOF while parsing a value"),
         ("{} {}", "line 1 column 4: trailing characters"),
         ("null", "config cannot be null"),
         ("[]", "expected an object"),
-        ("{\"a\": \"\u{1}\"}", "line 1 column 7: control character (\\u0000-\\u001F) found while parsing a string"),
+        ("{\"a\": \"\u{1}\"}", "line 1 column 8: control character (\\u0000-\\u001F) found while parsing a string"),
         (
             "{\"ociVersion\": \"1.3.0\",\n\"linux\": {\"seccomp\": {\n\"defaultAction\": \"\\ud800\"}}}",
             "line 3 column 25: unexpected end of hex escape",
@@ -28,6 +28,33 @@ fn syntax_errors_name_line_and_column() {
     }
     let error = Config::read(b"{\"a\": \"\xff\"}".to_vec()).unwrap_err();
     assert_eq!(one_line(&error), "config.json: not UTF-8 text after byte 7");
+}
+
+/// A document with these members behind the required ones.
+fn text_with(members: &str) -> Vec<u8> {
+    let process = r#"{"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}}"#;
+    format!(r#"{{"ociVersion": "1.3.0", "root": {{"path": "r"}}, "process": {process}, {members}}}"#).into_bytes()
+}
+
+#[test]
+fn the_last_of_two_sections_counts_with_all_that_it_has() {
+    let first = r#""linux": {"seccomp": {"defaultAction": "SCMP_ACT_KILL"}, "cgroupsPath": "/a"}"#;
+    let second = r#""linux": {"cgroupsPath": "/b"}"#;
+    for (members, profile, path) in
+        [(format!("{first}, {second}"), false, "/b"), (format!("{second}, {first}"), true, "/a")]
+    {
+        let linux = Config::read(text_with(&members)).unwrap().spec.linux().clone().unwrap();
+        assert_eq!((linux.seccomp().is_some(), linux.cgroups_path().as_deref()), (profile, Some(path.as_ref())));
+    }
+}
+
+#[test]
+fn a_linux_section_that_is_no_object_is_named() {
+    for value in ["5", "-5", "0.5", "\"x\"", "true", "[{}, 1]"] {
+        let error = one_line(&Config::read(text_with(&format!(r#""linux": {value}"#))).unwrap_err());
+        assert!(error.starts_with("config.json: linux: ") && error.contains("expected"), "{value}: {error}");
+    }
+    assert!(Config::read(text_with(r#""linux": null"#)).unwrap().spec.linux().is_none());
 }
 
 #[test]
