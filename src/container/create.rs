@@ -248,9 +248,9 @@ pub fn plan_create(
     let joins = namespaces::plan_spawn(&namespaces, plan)?;
     // The runtime can make it only if it can come back from it.
     let user_namespace = namespaces.is_private(Kind::User) || host.user_namespace;
-    let makes = namespaces.is_new(Kind::Network) && namespaces.is_new(Kind::Mount) && !user_namespace;
-    let has_time = makes && !hooks::look_at_mounts(&hooks);
-    let mut rootfs = Rootfs::read(spec, input(record, request, &namespaces, host, root, label))?;
+    let alone = namespaces.is_new(Kind::Mount) && !user_namespace && !hooks::look_at_mounts(&hooks);
+    let has_time = alone && namespaces.is_new(Kind::Network);
+    let mut rootfs = Rootfs::read(spec, Input { alone, ..input(record, request, &namespaces, host, root, label) })?;
 
     // outside: what init cannot do to itself.
     cgroup::plan_enter(&placement, plan);
@@ -534,7 +534,7 @@ fn input(
         },
         path: record.rootfs.clone(),
         change,
-        alone: namespaces.is_new(Kind::Mount) && !user_namespace && !host.user_namespace,
+        alone: false,
         devices: if user_namespace { devices::Method::Bind } else { devices::Method::Make },
         hierarchies: hierarchies(&host.cgroup, &record.cgroup),
         cgroup_namespace: namespaces.is_private(Kind::Cgroup),

@@ -308,7 +308,7 @@ pub fn is_unfinished(dir: &Path) -> bool {
 /// When the file system refuses it.
 pub fn finish(dir: &Path) -> Result<()> {
     let unmark = || {
-        let mode = std::fs::metadata(dir)?.mode() & 0o777;
+        let mode = std::fs::metadata(dir)?.mode() & 0o7777 & !UNFINISHED;
         std::fs::set_permissions(dir, Permissions::from_mode(mode))
     };
     unmark().why(|| format!("chmod {dir:?}"))

@@ -296,7 +296,8 @@ impl Walk<'_> {
         let mut bytes = [0; SIZE];
         let mut about_to_exec = false;
         if end >= plan.inside_end() && self.injected.is_none() {
-            // Nothing that init says is to be answered before it has executed its program or ended: one awakening less.
+            // Nothing that init says is to be answered before it has executed its program or ended: one awakening less. Not
+            // for ever: under a seccomp filter that refuses exit(2), an init that has failed does not end by itself.
             channel::await_close(channel).why(|| "waiting for the container's init")?;
         }
         loop {
@@ -451,7 +452,7 @@ impl Home<'_> {
 /// clone3 into the v2 cgroup.
 ///
 /// Without clone3 (a seccomp filter that hides it, answering ENOSYS), before Linux 5.7 (E2BIG), and for
-/// a threaded or busy cgroup (EOPNOTSUPP, EBUSY), the process is made here and moved right afterwards.
+/// a threaded or busy cgroup (EOPNOTSUPP, EBUSY with nowhere else to go), the process is made here and moved right afterwards.
 fn clone_into(flags: u64, cgroup: Option<Home<'_>>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
     let Some(home) = cgroup else { return clone3(flags, None) };
     match home.enter(&mut runtime.slots, |dir| clone3(flags, Some(dir))) {

@@ -35,7 +35,7 @@ pub struct Input {
     pub path: std::path::PathBuf,
     /// How the root is changed.
     pub change: pivot::Change,
-    /// Whether the mount namespace is init's alone and the runtime's user namespace is the machine's first.
+    /// Whether only init is and was ever in the mount namespace, which belongs to the machine's first user namespace.
     pub alone: bool,
     /// Whether device nodes are made or bound.
     pub devices: devices::Method,

@@ -91,7 +91,8 @@ pub fn plan_root(rootfs: CString, propagation: Propagation, change: Change, slot
 
 /// Adds the change of root.
 ///
-/// `alone`: nobody else is in the mount namespace, nothing in it is shared, and no other slot has a mount below the root.
+/// `alone`: nobody else is or was in the mount namespace, nothing in it is asked to be shared, and no other slot has a mount
+/// below the root.
 pub fn plan_change(propagation: Propagation, change: Change, alone: bool, rootfs: &Path, slot: Slot, plan: &mut Plan) {
     match change {
         Change::Pivot => plan.inside(PivotRoot { slot, alone }),

@@ -14,7 +14,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::plan::Fault;
-use crate::sys::mount::{clone_tree, move_mount, umount2};
+use crate::sys::mount::{clone_tree, move_mount, root_may_go, umount2};
 use crate::sys::{self, fd, ns, process};
 
 /// From how many threads on it is worth it.
@@ -24,16 +24,23 @@ const MANY: u16 = 256;
 /// process, and returns a descriptor in its place; `None`, with nothing changed, where that has to be pivot_root(2)'s.
 ///
 /// # Errors
-/// Those of setns(2), move_mount(2) and chroot(2) after the old root has gone.
+/// Those of setns(2), move_mount(2) and chroot(2) after the old root has gone, or on the way back to it.
 pub fn switch(root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Fault> {
-    if process::threads()? < MANY {
+    // Where it is not told, few.
+    if process::threads().unwrap_or(0) < MANY {
         return Ok(None);
     }
-    let Ok((tree, own)) = prepare(root) else { return Ok(None) };
-    // Refused where the root has nothing beneath, as by pivot_root(2).
-    if umount2(c"/", libc::MNT_DETACH).is_err() {
+    let Ok((old, mount)) = own_root() else { return Ok(None) };
+    let Ok(own) = process::pidfd_open(nix::unistd::getpid().as_raw()) else { return Ok(None) };
+    // There is no way back later, so it is tried now: Linux before 5.8 takes no pidfd, and CAP_SYS_CHROOT may be missing.
+    if ns::setns(own.as_fd(), libc::CLONE_NEWNS).is_err() {
         return Ok(None);
     }
+    let Some(tree) = leave(root, mount) else {
+        fd::fchdir(old.as_fd())?;
+        fd::chroot(c".")?;
+        return Ok(None);
+    };
     ns::setns(own.as_fd(), libc::CLONE_NEWNS)?;
     move_mount(tree.as_fd(), fd::cwd())?;
     fd::fchdir(tree.as_fd())?;
@@ -41,10 +48,22 @@ pub fn switch(root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Fault> {
     Ok(Some(tree))
 }
 
-/// A copy of the tree, and this process, by which its mount namespace is entered.
-fn prepare(root: BorrowedFd<'_>) -> sys::Result<(OwnedFd, OwnedFd)> {
-    let own = process::pidfd_open(nix::unistd::getpid().as_raw())?;
-    // There is no way back later, so it is tried now: Linux before 5.8 takes no pidfd, and CAP_SYS_CHROOT may be missing.
-    ns::setns(own.as_fd(), libc::CLONE_NEWNS)?;
-    Ok((clone_tree(root, c"", true)?, own))
+/// The root of the process, and the id of its mount (Linux 5.8).
+fn own_root() -> sys::Result<(OwnedFd, u64)> {
+    let root = fd::open(c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let id = fd::mount_id(root.as_fd())?;
+    Ok((root, id))
+}
+
+/// Copies the tree and unmounts the root, which has been entered again.
+///
+/// Not where the process had another root than its mount namespace: only what is mounted below that one has been cut off
+/// from the host's mounts. Nor where the root is on a mount that passes on what is unmounted there, or on none.
+fn leave(root: BorrowedFd<'_>, mount: u64) -> Option<OwnedFd> {
+    if own_root().ok()?.1 != mount || !root_may_go() {
+        return None;
+    }
+    let tree = clone_tree(root, c"", true).ok()?;
+    umount2(c"/", libc::MNT_DETACH).ok()?;
+    Some(tree)
 }

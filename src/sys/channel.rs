@@ -34,15 +34,13 @@ pub fn is_ready(socket: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-/// Waits until the other end is closed. Messages, which stay to be received, do not wake the process.
+/// Waits until the other end is closed, a second at most. Messages, which stay to be received, do not wake the process.
 pub fn await_close(socket: BorrowedFd<'_>) -> Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    loop {
-        // POLLHUP is told without being asked for.
-        match poll(&mut [PollFd::new(socket, PollFlags::empty())], PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            other => return other.map(drop),
-        }
+    use nix::poll::{PollFd, PollFlags, poll};
+    // POLLHUP is told without being asked for.
+    match poll(&mut [PollFd::new(socket, PollFlags::empty())], 1000u16) {
+        Err(Errno::EINTR) => Ok(()),
+        other => other.map(drop),
     }
 }
 

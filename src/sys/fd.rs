@@ -269,7 +269,28 @@ pub fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// Whether a mode is that of a directory.
+/// The id of the mount that a descriptor was opened through (statx(2), Linux 5.8).
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    const STATX_MNT_ID: u32 = 0x1000;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a constant, and the kernel writes one structure.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            STATX_MNT_ID,
+            found.as_mut_ptr(),
+        )
+    };
+    check(result)?;
+    // SAFETY: plain data, all of it zero before it was written.
+    let found = unsafe { found.assume_init() };
+    if found.stx_mask & STATX_MNT_ID == 0 { Err(Errno::ENOSYS) } else { Ok(found.stx_mnt_id) }
+}
+
+/// AT_FDCWD as a descriptor that of a directory.
 pub fn is_dir(mode: libc::mode_t) -> bool {
     mode & libc::S_IFMT == libc::S_IFDIR
 }

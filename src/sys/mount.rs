@@ -107,6 +107,16 @@ pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
+/// Whether the mount that is the root of the process could be moved: it has one beneath that is not shared, and is neither
+/// locked nor another mount namespace's. Asked by moving it into itself, which is refused last (do_move_mount in
+/// fs/namespace.c).
+pub fn root_may_go() -> bool {
+    let (cwd, root) = (libc::AT_FDCWD, c"/".as_ptr());
+    // SAFETY: both paths are constants.
+    let moved = check(unsafe { libc::syscall(libc::SYS_move_mount, cwd, root, cwd, root, 0) });
+    moved.err() == Some(Errno::ELOOP)
+}
+
 const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
