@@ -161,7 +161,11 @@ impl Plan {
     /// Whether init need not be told to begin: its turn is the first, and it was born in the cgroup that it belongs in.
     fn begins_at_once(&self, runtime: &Runtime) -> bool {
         let first = self.steps.iter().find(|step| !matches!(step, Step::Alongside(_)));
-        matches!(first, Some(Step::Inside(_))) && (self.spawn.cgroup.is_none() || runtime.born_in_cgroup)
+        // Nor may it say anything before the go-between that has made it.
+        let speaks_first = self.spawn.through_user.is_none();
+        matches!(first, Some(Step::Inside(_)))
+            && speaks_first
+            && (self.spawn.cgroup.is_none() || runtime.born_in_cgroup)
     }
 
     /// The steps that the runtime does, before and after the clone.
