@@ -385,6 +385,7 @@ fn wants_own_folder(host: &Host) -> bool {
     host.user_namespace && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
+// Neither this nor what it calls is inlined, so that only the frame of the one command is on the stack (docs/performance.md).
 #[inline(never)]
 fn dispatch(context: &mut Context, command: Command) -> Result<i32> {
     match command {

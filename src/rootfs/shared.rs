@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use nix::errno::Errno;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -106,10 +106,7 @@ fn find(mountinfo: &str, parent: u32, rootfs: &Path) -> Option<u32> {
 /// The id of the mount that a path leads to.
 fn mount_id(path: &Path) -> Result<u32> {
     let place = fd::open(&pivot::path(path)?, libc::O_PATH, 0).why(|| path.display().to_string())?;
-    let info = format!("/proc/self/fdinfo/{}", fd::number(place.as_fd()));
-    let text = std::fs::read_to_string(&info).why(|| &info)?;
-    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
-    id.ok_or_else(|| anyhow!("{info} does not tell the mount of {}", path.display()))
+    fd::mount_id(place.as_fd()).why(|| format!("the mount of {}", path.display()))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub fn switch(root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Fault> {
 }
 
 /// The root of the process, and the id of its mount (Linux 5.8).
-fn own_root() -> sys::Result<(OwnedFd, u64)> {
+fn own_root() -> sys::Result<(OwnedFd, u32)> {
     let root = fd::open(c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
     let id = fd::mount_id(root.as_fd())?;
     Ok((root, id))
@@ -59,7 +59,7 @@ fn own_root() -> sys::Result<(OwnedFd, u64)> {
 ///
 /// Not where the process had another root than its mount namespace: only what is mounted below that one has been cut off
 /// from the host's mounts. Nor where the root is on a mount that passes on what is unmounted there, or on none.
-fn leave(root: BorrowedFd<'_>, mount: u64) -> Option<OwnedFd> {
+fn leave(root: BorrowedFd<'_>, mount: u32) -> Option<OwnedFd> {
     if own_root().ok()?.1 != mount || !root_may_go() {
         return None;
     }

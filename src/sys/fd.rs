@@ -269,8 +269,8 @@ pub fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// The id of the mount that a descriptor was opened through (statx(2), Linux 5.8).
-pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+/// The id of the mount that a descriptor was opened through, as mountinfo has it (statx(2), Linux 5.8).
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u32> {
     const STATX_MNT_ID: u32 = 0x1000;
     let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the path is a constant, and the kernel writes one structure.
@@ -287,10 +287,13 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     check(result)?;
     // SAFETY: plain data, all of it zero before it was written.
     let found = unsafe { found.assume_init() };
-    if found.stx_mask & STATX_MNT_ID == 0 { Err(Errno::ENOSYS) } else { Ok(found.stx_mnt_id) }
+    if found.stx_mask & STATX_MNT_ID == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    u32::try_from(found.stx_mnt_id).map_err(|_| Errno::EOVERFLOW)
 }
 
-/// AT_FDCWD as a descriptor that of a directory.
+/// Whether a mode is that of a directory.
 pub fn is_dir(mode: libc::mode_t) -> bool {
     mode & libc::S_IFMT == libc::S_IFDIR
 }
