@@ -271,7 +271,7 @@ CASES = {
     "kill": (case_kill, 0.2, "ms", "`kill`", False),
     "profile": (case_profile, 0.5, "ms", "`run true` with Docker's seccomp profile", False),
     "sequence": (case_sequence, 0.02, "ms", "100 × `run true`, in sequence", True),
-    "parallel": (case_parallel, 0.05, "ms", "50 × `run true`, at once", True),
+    "parallel": (case_parallel, 0.2, "ms", "50 × `run true`, at once", True),
     "version": (case_version, 1.0, "ms", "`--version`", True),
     "memory": (case_memory, 0.1, "KiB", "peak memory of `run true`", True),
     "size": (case_size, 0.0, "KiB", "binary", False),

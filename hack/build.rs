@@ -15,6 +15,8 @@ fn main() {
     println!("cargo:rerun-if-changed={LIST}");
     println!("cargo:rerun-if-changed=hack/build.rs");
     println!("cargo:rerun-if-env-changed=ORLOP_LINK_MAP");
+    // A number for each build, by which a command knows its own file (`sys::exe`).
+    println!("cargo:rustc-link-arg-bins=-Wl,--build-id=sha1");
     if env::var("PROFILE").as_deref() != Ok("release") || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }

@@ -79,7 +79,7 @@ pub(super) fn start(manner: &Manner<'_>) -> Result<(Child, OwnedFd)> {
     let child = command.spawn().why(|| format!("starting {}", program.display()))?;
     let pid = child.id() as i32;
     let pidfd = process::pidfd_open(pid).why(|| "pidfd_open")?;
-    Ok((Child { pid, pidfd }, ours))
+    Ok((Child { pid, pidfd, started: None }, ours))
 }
 
 /// criu wants the root file system as a mount of its own, on a path that nothing covers. In a mount namespace of

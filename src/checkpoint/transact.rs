@@ -84,7 +84,7 @@ impl Transact {
         if let Some(pid) = notify.pid.filter(|_| self.kind == kind::RESTORE) {
             // A child of this process, so the pid is its own until it is waited for here.
             let pidfd = process::pidfd_open(pid).why(|| "the restored process")?;
-            runtime.set_child(Child { pid, pidfd });
+            runtime.set_child(Child { pid, pidfd, started: None });
         }
         let script = notify.script.as_deref().unwrap_or_default();
         let moments = self.moments.iter().filter(|moment| moment.name == script);

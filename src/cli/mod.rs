@@ -319,8 +319,8 @@ fn run(global: Global, mut command: Command, log: Log, binary: Option<Binary>) -
     }
     if command.enters_container() || matches!(command, Command::Restore(_)) {
         // Descriptors that the caller leaked into this process (CVE-2024-21626); nothing is open yet that would be missed.
-        let kept = binary.as_ref().map(Binary::descriptors);
-        crate::sys::fd::close_from(3 + command.preserved_fds(), kept.as_ref().map_or(&[], |kept| kept.as_slice()));
+        let kept = binary.as_ref().map(Binary::descriptor);
+        crate::sys::fd::close_from(3 + command.preserved_fds(), kept.as_slice());
     }
     if let Err(error) = log.check() {
         return Err((error, Log::new(None, Format::Text, false)));

@@ -6,6 +6,7 @@
 //! that is enough.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 use clap::{Parser, ValueEnum};
 
@@ -24,7 +25,7 @@ struct One<A: clap::Args> {
     args: A,
 }
 
-/// Prepares to take the runtime's binary out of the container's reach if the command enters one.
+/// Takes the runtime's binary out of the container's reach if the command enters one.
 ///
 /// Done before anything else, as what was done before may be lost. A word that only looks like one of
 /// these commands costs some needless system calls, nothing more.
@@ -34,7 +35,8 @@ struct One<A: clap::Args> {
 #[inline(never)]
 pub fn protect(args: &[OsString]) -> Result<Option<Binary>> {
     if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
-        return exe::protect();
+        let passes_on = |arg: &OsString| arg.as_bytes().starts_with(b"--preserve-fds");
+        return exe::protect(args.iter().any(passes_on) || std::env::var_os("LISTEN_FDS").is_some());
     }
     Ok(None)
 }

@@ -118,8 +118,10 @@ impl fmt::Display for RecordPid {
 impl Outside for RecordPid {
     fn run(&self, runtime: &mut Runtime) -> Result<()> {
         let mut record = self.record.borrow_mut();
-        record.pid = runtime.child()?.pid;
-        record.start_time = status::stat(record.pid).map(|(_, start)| start).ok_or_else(|| anyhow!("it has gone"))?;
+        let child = runtime.child()?;
+        let stat = || status::stat(child.pid).map(|(_, start)| start).ok_or_else(|| anyhow!("it has gone"));
+        record.pid = child.pid;
+        record.start_time = child.started.map_or_else(stat, Ok)?;
         store::write_record(&self.dir, &record)
     }
 }

@@ -7,9 +7,6 @@ use super::Fault;
 /// The size of an encoded frame.
 pub const SIZE: usize = 24;
 
-/// The step of a [`Frame::Fault`] that happened before init's first step.
-pub const BIRTH: u32 = u32::MAX;
-
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame {

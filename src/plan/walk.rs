@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::Flock;
 
 use super::fault::{Injected, injected};
-use super::frame::{BIRTH, Frame, SIZE};
+use super::frame::{Frame, SIZE};
 use super::init::{self, Init};
 use super::trace::{Clock, Trace};
 use super::{Elsewhere, Fault, Outside, Plan, Slots, Spawn, Step};
@@ -17,6 +17,7 @@ use crate::error::{self, Detail, Detailed, Result, Why, one_line};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::exe::Binary;
 use crate::sys::process::{self, Exit};
+use crate::sys::mem::boot_ticks;
 use crate::sys::{alloc, channel, fd, ns};
 
 /// The container's first process as its parent sees it.
@@ -26,6 +27,8 @@ pub struct Child {
     pub pid: i32,
     /// The process itself.
     pub pidfd: OwnedFd,
+    /// Its start time as field 22 of /proc/PID/stat has it, where that is known without a look.
+    pub started: Option<u64>,
 }
 
 impl Child {
@@ -47,10 +50,12 @@ pub struct Runtime {
     /// What init's last turn has told the next outside step.
     pub word: u64,
     born_in_cgroup: bool,
+    /// The tick of the clock in which the child was cloned, where both sides of the call were in one.
+    born: Option<u64>,
     /// The lock of the container's directory. Init is born with a share of it, and gives it up at once: else
     /// the lock would outlive a runtime that is killed.
     pub lock: Option<Rc<Flock<File>>>,
-    /// What init moves onto when it is born. It takes the kernel long to close: the runtime does that while init has its
+    /// The mount that the runtime runs from. It takes the kernel long to close: the runtime does that while init has its
     /// turn, or while its program runs where somebody waits for that.
     pub binary: Option<Binary>,
 }
@@ -67,11 +72,6 @@ impl Runtime {
     /// Makes another process the one that outside steps work on, in plans where a program of its own makes it.
     pub fn set_child(&mut self, child: Child) {
         self.child = Some(child);
-    }
-
-    /// Makes the read-only clone of the binary what this process runs from, where there is one.
-    fn leave_binary(&mut self) -> crate::sys::Result<()> {
-        self.binary.as_mut().map_or(Ok(()), Binary::take_place)
     }
 
     /// Gives the process away to the caller.
@@ -179,11 +179,6 @@ impl Plan {
 
     /// The words for a fault inside.
     pub fn fault(&self, step: usize, fault: Fault) -> anyhow::Error {
-        if step == BIRTH as usize {
-            return anyhow::Error::new(error::Sys(fault.errno))
-                .context("the container's init cannot move onto the read-only clone of the runtime's binary")
-                .context("unable to start container process");
-        }
         let Some(Step::Inside(step)) = self.steps.get(step) else {
             return anyhow!("the container's init failed at an unknown step: {}", error::errno_text(fault.errno));
         };
@@ -355,8 +350,6 @@ impl Walk<'_> {
     }
 }
 
-const LEAVING: &str = "moving onto the read-only clone of the binary";
-
 /// Makes the container's first process. Only the parent returns.
 fn spawn(
     plan: &Plan,
@@ -370,10 +363,6 @@ fn spawn(
     let Spawn { flags, cgroup, busy, for_children, stays, through_user, hidden } = &plan.spawn;
     if *hidden {
         process::set_dumpable(0).why(|| "hiding the runtime from the container")?;
-    }
-    if *flags & libc::CLONE_NEWUSER as u64 != 0 || through_user.is_some() {
-        // What may execute the file is asked then, and the file's owner may be nobody in another user namespace.
-        runtime.leave_binary().why(|| LEAVING)?;
     }
     let cgroup = cgroup.map(|slot| Home { slot, busy: busy.as_ref() });
     let own = match through_user {
@@ -416,13 +405,11 @@ fn spawn(
                 match ns::setns(fd.as_fd(), kind) {
                     // A runtime in a user namespace has no rights over the pid namespace that it came from; it
                     // is still in it, only hooks that it runs are not, which are copies of it until they are executed.
-                    Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {
-                        runtime.leave_binary().why(|| LEAVING)?;
-                    }
+                    Err(Errno::EPERM) if kind == libc::CLONE_NEWPID => {}
                     other => other.why(|| "returning to the runtime's own namespaces")?,
                 }
             }
-            Ok(Child { pid, pidfd })
+            Ok(Child { pid, pidfd, started: runtime.born.filter(|_| through_user.is_none()) })
         }
     }
 }
@@ -458,14 +445,21 @@ impl Home<'_> {
 /// Without clone3 (a seccomp filter that hides it, answering ENOSYS), before Linux 5.7 (E2BIG), and for
 /// a threaded or busy cgroup (EOPNOTSUPP, EBUSY with nowhere else to go), the process is made here and moved right afterwards.
 fn clone_into(flags: u64, cgroup: Option<Home<'_>>, runtime: &mut Runtime) -> crate::sys::Result<Cloned> {
-    let Some(home) = cgroup else { return clone3(flags, None) };
-    match home.enter(&mut runtime.slots, |dir| clone3(flags, Some(dir))) {
-        Err(Errno::ENOSYS | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY) => clone3(flags, None),
-        other => {
-            runtime.born_in_cgroup = other.is_ok();
-            other
-        }
+    let before = boot_ticks();
+    let cloned = match cgroup {
+        None => clone3(flags, None),
+        Some(home) => match home.enter(&mut runtime.slots, |dir| clone3(flags, Some(dir))) {
+            Err(Errno::ENOSYS | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::EBUSY) => clone3(flags, None),
+            other => {
+                runtime.born_in_cgroup = other.is_ok();
+                other
+            }
+        },
+    };
+    if let Ok(Cloned::Parent(..)) = cloned {
+        runtime.born = Some(before).filter(|before| *before == boot_ticks());
     }
+    cloned
 }
 
 /// Enters the namespaces that only children can be born in; gives back the way out of those that are not to be stayed in.
@@ -531,14 +525,10 @@ fn become_init(
 ) -> ! {
     alloc::forbid();
     let Some(theirs) = theirs else { process::exit(1) };
-    if let Err(errno) = runtime.leave_binary() {
-        let _ = channel::send(theirs.as_fd(), &Frame::Fault(BIRTH, Fault::from(errno)).encode());
-        process::exit(1);
-    }
     // The copy of the runtime's own end is closed, so that the runtime's death is end of file here.
     let lock = runtime.lock.as_ref().map(|lock| lock.as_fd());
-    let binary = runtime.binary.as_ref().map(Binary::descriptors);
-    let shared = [Some(ours.as_fd()), lock].into_iter().flatten().chain(binary.into_iter().flatten());
+    let binary = runtime.binary.as_ref().map(Binary::descriptor);
+    let shared = [Some(ours.as_fd()), lock, binary].into_iter().flatten();
     if shared.map(fd::close_early).any(|closed| closed.is_err()) {
         process::exit(1);
     }

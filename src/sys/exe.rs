@@ -1,13 +1,13 @@
 //! The runtime's own binary, out of the container's reach (CVE-2019-5736).
 //!
 //! A process of the container can open /proc/PID/exe of a runtime process that it sees, or make
-//! itself one with `#!/proc/self/exe`, and later write to the file. So the runtime makes a
-//! detached, read-only clone of the mount that the binary is on, and the process that enters the container moves onto
-//! it first thing: it maps its own segments from there in place of the old ones, and names the clone as its executable.
+//! itself one with `#!/proc/self/exe`, and later write to the file. So a command that enters a container makes a
+//! detached, read-only clone of the mount that the binary is on, and moves onto it first thing: it maps its own segments from
+//! there in place of the old ones, and names the clone as its executable, which init is then born with.
 //! Where the kernel cannot do the last, the runtime executes itself again from the clone; where there can be no
 //! clone (no privilege, a kernel before 5.12), from a sealed copy in memory.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -17,44 +17,46 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::mount::{MountAttr, mount_setattr, open_tree};
 use super::process::Strings;
-use super::{Errno, Result, check, fd};
+use super::{Errno, Result, check, copy, fd};
 use crate::error::{self, Why};
 
 /// Numbers from here on are not those of `--preserve-fds`.
 const HIGH: i32 = 512;
 
-const SELF: &std::ffi::CStr = c"/proc/self/exe";
+const SELF: &CStr = c"/proc/self/exe";
 
-/// A read-only clone of the mount that this program's binary is on.
+/// A read-only clone of the mount that this program's binary is on, from where this process runs.
 ///
 /// To be dropped at a moment when nobody waits for this process: the kernel takes the mount away then, and waits for
 /// the readers of its mount tables.
 #[derive(Debug)]
-pub struct Binary {
-    mount: OwnedFd,
-    /// The binary, opened through the mount.
-    file: OwnedFd,
-    stack: Stack,
-    /// Whether this process runs from there.
-    moved: bool,
+pub struct Binary(OwnedFd);
+
+impl Binary {
+    /// The mount's descriptor.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
-/// Prepares to take the binary out of the container's reach, unless this program already runs from a read-only place:
-/// the process that enters the container does [`Binary::take_place`].
+/// Takes the binary out of the container's reach, unless this program already runs from a read-only place.
+///
+/// `passes_on`: whether descriptors of the caller go to the container, whose numbers are then left alone.
 ///
 /// # Errors
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
-pub fn protect() -> error::Result<Option<Binary>> {
-    let exe = fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
-    if is_protected(exe.as_fd()) {
-        return Ok(None);
-    }
-    let copy = match read_only_clone(exe.as_fd()) {
-        Ok(mount) if can_be_named() => {
-            return Binary::new(mount).map(Some).why(|| "keeping the clone of the binary's mount");
+pub fn protect(passes_on: bool) -> error::Result<Option<Binary>> {
+    let place = match Place::by_path() {
+        Some(place) => place,
+        None => Place::by_proc()?,
+    };
+    let file = match place {
+        Place::Protected => return Ok(None),
+        Place::Clone { mount, file } if move_onto(file.as_fd()).is_ok() => {
+            let kept = if passes_on { raised(mount) } else { Ok(mount) };
+            return kept.map(|mount| Some(Binary(mount))).why(|| "keeping the clone of the binary's mount");
         }
-        Ok(mount) => mount,
-        Err(_) => sealed_copy(exe).why(|| "making a sealed copy of the runtime's binary")?,
+        Place::Clone { file, .. } | Place::Copy(file) => file,
     };
     let argv = super::start::args().into_iter().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let env = std::env::vars_os()
@@ -65,23 +67,81 @@ pub fn protect() -> error::Result<Option<Binary>> {
             CString::new(pair).ok()
         })
         .collect();
-    Err(Strings::new(env).execveat(copy.as_fd(), &Strings::new(argv))).why(|| "executing the protected runtime binary")
+    Err(Strings::new(env).execveat(file.as_fd(), &Strings::new(argv))).why(|| "executing the protected runtime binary")
 }
 
-/// A read-only mount, or a memfd that is sealed against writing.
-fn is_protected(exe: BorrowedFd<'_>) -> bool {
-    if fstatvfs(exe).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)) {
-        return true;
+/// Where the binary can be executed from.
+enum Place {
+    /// It is there already.
+    Protected,
+    /// The binary in a read-only clone of its mount.
+    Clone { mount: OwnedFd, file: OwnedFd },
+    /// A sealed copy.
+    Copy(OwnedFd),
+}
+
+impl Place {
+    /// By the path that the program was executed by, where it leads to the same program: /proc is not asked then, which takes
+    /// the kernel longer than all else here.
+    fn by_path() -> Option<Place> {
+        let image = Image::own()?;
+        let (dir, name) = executed_path()?;
+        let mount = open_tree(fd::cwd(), &dir, libc::OPEN_TREE_CLONE).ok()?;
+        // No link, which could lead out of the clone.
+        let file = fd::openat(mount.as_fd(), &name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0).ok()?;
+        if !image.is_of(file.as_fd()) {
+            return None;
+        }
+        if is_read_only(file.as_fd()) {
+            return Some(Place::Protected);
+        }
+        make_read_only(mount.as_fd()).ok()?;
+        Some(Place::Clone { mount, file })
     }
-    fcntl(exe, FcntlArg::F_GET_SEALS)
+
+    /// By /proc.
+    fn by_proc() -> error::Result<Place> {
+        let exe = fd::open(SELF, libc::O_RDONLY, 0).why(|| "opening /proc/self/exe")?;
+        if is_read_only(exe.as_fd()) || is_sealed(exe.as_fd()) {
+            return Ok(Place::Protected);
+        }
+        let clone = || {
+            let mount = open_tree(exe.as_fd(), c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32)?;
+            make_read_only(mount.as_fd())?;
+            let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+            Ok::<_, Errno>(Place::Clone { file: fd::open(&path, libc::O_RDONLY, 0)?, mount })
+        };
+        clone().or_else(|_| sealed_copy(exe).map(Place::Copy).why(|| "making a sealed copy of the runtime's binary"))
+    }
+}
+
+fn is_read_only(file: BorrowedFd<'_>) -> bool {
+    fstatvfs(file).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// Whether it is a memfd that nobody can write to.
+fn is_sealed(file: BorrowedFd<'_>) -> bool {
+    fcntl(file, FcntlArg::F_GET_SEALS)
         .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE))
 }
 
-fn read_only_clone(exe: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let tree = open_tree(exe, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32)?;
-    let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), read_only, 0, None)?;
-    Ok(tree)
+fn make_read_only(tree: BorrowedFd<'_>) -> Result<()> {
+    mount_setattr(tree, MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() }, 0, None)
+}
+
+/// The directory and the name that execve was given (`AT_EXECFN` of getauxval(3)).
+fn executed_path() -> Option<(CString, CString)> {
+    // SAFETY: getauxval reads what the kernel has given this process at its start.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel has put a C string there, which stays for as long as the program runs.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    let at = path.iter().rposition(|byte| *byte == b'/');
+    let (dir, name) = path.split_at(at.map_or(0, |at| at + 1));
+    let dir = if dir.is_empty() { b".".as_slice() } else { dir };
+    Some((CString::new(dir).ok()?, CString::new(name).ok()?))
 }
 
 /// The same with a high number, as low ones are those of descriptors that the caller may want to pass on.
@@ -96,39 +156,20 @@ fn raised(fd: OwnedFd) -> Result<OwnedFd> {
     }
 }
 
-impl Binary {
-    fn new(mount: OwnedFd) -> Result<Binary> {
-        let path = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
-        let file = fd::open(&path, libc::O_RDONLY, 0)?;
-        let [mount, file] = [raised(mount)?, raised(file)?];
-        Ok(Binary { mount, file, stack: Stack::own(), moved: false })
+/// Makes the file in the clone this process's executable, without an execve.
+///
+/// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
+/// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
+///
+/// # Errors
+/// Those of mmap(2) and prctl(2). What has been mapped by then is what was there before.
+fn move_onto(file: BorrowedFd<'_>) -> Result<()> {
+    let image = Image::own().ok_or(Errno::ENOEXEC)?;
+    for segment in image.segments() {
+        segment.move_to(file)?;
     }
-
-    /// Makes the file in the clone this process's executable, without an execve, unless it is already. Allocates nothing.
-    ///
-    /// The kernel changes /proc/self/exe only when nothing of the old file is mapped (prctl(2),
-    /// `PR_SET_MM_EXE_FILE`). So what is read-only is mapped again, and what is writable becomes memory of no file.
-    ///
-    /// # Errors
-    /// Those of mmap(2) and prctl(2). What has been mapped by then is what was there before.
-    pub fn take_place(&mut self) -> Result<()> {
-        if self.moved {
-            return Ok(());
-        }
-        let image = Image::own().ok_or(Errno::ENOEXEC)?;
-        for segment in image.segments() {
-            segment.move_to(self.file.as_fd())?;
-        }
-        image.protect_relocated()?;
-        name_executable(self.file.as_fd(), || Map::own(&image, &self.stack, self.file.as_fd()))?;
-        self.moved = true;
-        Ok(())
-    }
-
-    /// Its descriptors.
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.mount.as_fd(), self.file.as_fd()]
-    }
+    image.protect_relocated()?;
+    name_executable(file, || Map::own(&image, &Stack::own(), file))
 }
 
 /// The program headers of this program, and how far from their addresses it was loaded.
@@ -165,6 +206,30 @@ impl Image {
         // SAFETY: the callback takes the pointer for what it is.
         unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut found).cast()) };
         found
+    }
+
+    /// Whether the file has this very program: as far as the number that the linker gives each build (NT_GNU_BUILD_ID), which
+    /// is behind the headers, it begins with what is in memory.
+    fn is_of(&self, file: BorrowedFd<'_>) -> bool {
+        let Some(head) = self.head() else { return false };
+        let mut theirs = [0; 1024];
+        theirs.get_mut(..head.len()).is_some_and(|theirs| {
+            copy::pread(file, theirs, 0) == Ok(head.len()) && theirs == head
+        })
+    }
+
+    /// The beginning of the file, with the number of the build, if it is there.
+    fn head(&self) -> Option<&'static [u8]> {
+        const NUMBER: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+        let loaded = self.headers.iter().find(|header| header.p_type == libc::PT_LOAD && header.p_offset == 0)?;
+        let notes = self.headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
+        let end = notes.map(|note| note.p_offset + note.p_filesz).filter(|end| *end <= loaded.p_filesz).max()?;
+        let start = (self.bias + loaded.p_vaddr as usize) as *const u8;
+        // SAFETY: that much of the segment comes from the file; it is read-only.
+        let head = unsafe { std::slice::from_raw_parts(start, end as usize) };
+        // Notes are in words of four bytes; the name comes behind the sizes of name and number, and the type.
+        let mut words = (size_of::<libc::Elf64_Ehdr>()..head.len()).step_by(4);
+        words.any(|at| head.get(at..).is_some_and(|rest| rest.starts_with(NUMBER))).then_some(head)
     }
 
     fn segments(&self) -> impl Iterator<Item = Segment> {
@@ -287,15 +352,6 @@ impl Segment {
         let moved = unsafe { libc::mremap(copy, self.len, self.len, flags, place) };
         if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
     }
-}
-
-/// Whether the kernel has `PR_SET_MM_MAP` (CONFIG_CHECKPOINT_RESTORE) and nobody forbids it. Who may clone a mount has the
-/// capability that it takes.
-fn can_be_named() -> bool {
-    let mut size: libc::c_uint = 0;
-    // SAFETY: the kernel stores an unsigned int there.
-    let asked = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP_SIZE, &raw mut size, 0usize, 0usize) };
-    asked == 0 && size as usize == size_of::<Map>()
 }
 
 /// prctl(2): what /proc/self/exe is. `PR_SET_MM_EXE_FILE` takes CAP_SYS_RESOURCE; `PR_SET_MM_MAP`

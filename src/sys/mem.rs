@@ -36,8 +36,39 @@ impl Shared {
 ///
 /// In a time namespace it is shifted for the process inside from the moment it enters.
 pub fn monotonic_ns() -> u64 {
+    nanoseconds(libc::CLOCK_MONOTONIC)
+}
+
+/// The time since boot in the ticks of /proc/PID/stat (field 22 of proc_pid_stat(5)): of the same clock, and of the
+/// caller's time namespace, as there.
+pub fn boot_ticks() -> u64 {
+    // SAFETY: getauxval reads what the kernel has given this process at its start.
+    let per_second = unsafe { libc::getauxval(libc::AT_CLKTCK) };
+    nanoseconds(libc::CLOCK_BOOTTIME) / (1_000_000_000 / per_second.max(1))
+}
+
+fn nanoseconds(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel fills the structure, which is of the right type.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_those_of_proc() {
+        for _ in 0..20 {
+            let before = boot_ticks();
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            let after = boot_ticks();
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            child.wait().unwrap();
+            let started = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap();
+            let started: u64 = started.parse().unwrap();
+            assert!((before..=after).contains(&started), "{before} {started} {after}");
+        }
+    }
 }
