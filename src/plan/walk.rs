@@ -16,8 +16,8 @@ use super::{Elsewhere, Fault, Outside, Plan, Slots, Spawn, Step};
 use crate::error::{self, Detail, Detailed, Result, Why, one_line};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::exe::Binary;
-use crate::sys::process::{self, Exit};
 use crate::sys::mem::boot_ticks;
+use crate::sys::process::{self, Exit};
 use crate::sys::{alloc, channel, fd, ns};
 
 /// The container's first process as its parent sees it.

@@ -45,22 +45,27 @@ pub fn capability_names_of(set: u64) -> Vec<String> {
 }
 
 impl Capabilities {
+    /// The set that has this name in config.json.
+    pub(super) fn named(&mut self, name: &str) -> Option<&mut u64> {
+        Some(match name {
+            "bounding" => &mut self.bounding,
+            "effective" => &mut self.effective,
+            "inheritable" => &mut self.inheritable,
+            "permitted" => &mut self.permitted,
+            "ambient" => &mut self.ambient,
+            _ => return None,
+        })
+    }
+
     /// Takes `process.capabilities` out of the document; an unknown name is dropped with a warning.
     pub(super) fn take(value: Value, at: &At<'_>, warnings: &mut Vec<String>) -> Result<Capabilities> {
         let mut sets = Capabilities::default();
         let mut unknown = Vec::new();
         for (key, names) in json::object(value, at)? {
             let at = at.key(&key);
-            let set = match key.as_str() {
-                "bounding" => &mut sets.bounding,
-                "effective" => &mut sets.effective,
-                "inheritable" => &mut sets.inheritable,
-                "permitted" => &mut sets.permitted,
-                "ambient" => &mut sets.ambient,
-                _ => {
-                    warnings.push(json::unknown_field(&at));
-                    continue;
-                }
+            let Some(set) = sets.named(&key) else {
+                warnings.push(json::unknown_field(&at));
+                continue;
             };
             for name in json::strings(names, &at)? {
                 match capability_number(&name) {

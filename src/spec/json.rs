@@ -1,8 +1,8 @@
 //! The JSON side of reading: syntax errors by line, type errors by JSON path, unknown fields as warnings.
 //!
 //! A document is first cut into its sections. The seccomp profile, four fifths of what Docker writes
-//! and without any gap in its types, is typed straight from the text; all else becomes
-//! `serde_json::Value`s, which [`super::gaps`] prepares for oci-spec's types.
+//! and without any gap in its types, is typed straight from the text, and so are others in their usual shape
+//! ([`super::plain`]); all else becomes `serde_json::Value`s, which [`super::gaps`] prepares for oci-spec's types.
 
 use std::fmt;
 
@@ -14,34 +14,49 @@ use serde_json::{Map, Value};
 
 use super::Part;
 use super::at::At;
+use super::plain::Plain;
 use crate::error::Result;
 
-/// A config.json, cut in two.
+/// A config.json, cut in pieces.
 pub struct Document<'a> {
-    /// All of it but the seccomp profile.
+    /// All of it but the rest.
     pub value: Value,
     /// The text of `linux.seccomp`.
     pub seccomp: Option<&'a RawValue>,
+    /// Sections that are typed already.
+    pub plain: Plain,
 }
 
 impl<'a> Document<'a> {
-    /// Cuts the text, in one pass, and leaves out what `part` does.
+    /// Cuts the text, in one pass where its sections are in the usual shape, and leaves out what `part` does.
     pub fn split(text: &'a str, part: Part) -> Result<Document<'a>> {
         refuse_nul(text, &At::Root)?;
-        let mut parser = serde_json::Deserializer::from_str(text);
-        let read = parser.deserialize_map(Top(part)).and_then(|document| parser.end().map(|()| document));
-        read.map_err(|e| match e.classify() {
-            serde_json::error::Category::Data if text.trim() == "null" => anyhow::anyhow!("config cannot be null"),
-            serde_json::error::Category::Data => At::Root.fault("expected an object"),
-            _ => syntax(&e),
+        Document::read(text, part, true).or_else(|_| Document::read(text, part, false)).map_err(|e| {
+            match e.classify() {
+                serde_json::error::Category::Data if text.trim() == "null" => anyhow::anyhow!("config cannot be null"),
+                serde_json::error::Category::Data => At::Root.fault("expected an object"),
+                _ => syntax(&e),
+            }
         })
+    }
+
+    /// `plain`: whether sections are expected to be in the usual shape.
+    pub(super) fn read(text: &'a str, part: Part, plain: bool) -> serde_json::Result<Document<'a>> {
+        let document = Document { value: Value::Null, seccomp: None, plain: Plain::default() };
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let document = parser.deserialize_map(Top { part, plain, document })?;
+        parser.end().map(|()| document)
     }
 }
 
 /// Reads the object that a config.json is.
-struct Top(Part);
+struct Top<'a> {
+    part: Part,
+    plain: bool,
+    document: Document<'a>,
+}
 
-impl<'a> Visitor<'a> for Top {
+impl<'a> Visitor<'a> for Top<'a> {
     type Value = Document<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,85 +64,99 @@ impl<'a> Visitor<'a> for Top {
     }
 
     fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> std::result::Result<Document<'a>, M::Error> {
-        let (mut top, mut seccomp) = (Map::new(), None);
+        let Top { part, plain, mut document } = self;
+        let mut top = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            if self.0.leaves_out(&key) {
+            if part.leaves_out(&key) {
                 members.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if plain && document.plain.read_top(&key, &mut members)? {
                 continue;
             }
             let value = match key.as_str() {
                 // The last of several counts, with all that it has.
-                "linux" => {
-                    let (value, profile) = members.next_value_seed(LinuxSection(self.0))?;
-                    seccomp = profile;
-                    value
+                "linux" | "process" => {
+                    document.plain.forget(&key);
+                    if key == "linux" {
+                        document.seccomp = None;
+                    }
+                    members.next_value_seed(Section { name: &key, part, plain, document: &mut document })?
                 }
                 _ => members.next_value()?,
             };
             top.insert(key, value);
         }
-        Ok(Document { value: Value::Object(top), seccomp })
+        document.value = Value::Object(top);
+        Ok(document)
     }
 }
 
-/// Reads `linux`, which may turn out to be no object.
-struct LinuxSection(Part);
+/// Reads `linux` or `process`, which may turn out to be no object.
+struct Section<'a, 'b> {
+    name: &'b str,
+    part: Part,
+    plain: bool,
+    document: &'b mut Document<'a>,
+}
 
-impl<'a> DeserializeSeed<'a> for LinuxSection {
-    type Value = (Value, Option<&'a RawValue>);
+impl<'a> DeserializeSeed<'a> for Section<'a, '_> {
+    type Value = Value;
 
-    fn deserialize<D: Deserializer<'a>>(self, parser: D) -> std::result::Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, parser: D) -> std::result::Result<Value, D::Error> {
         parser.deserialize_any(self)
     }
 }
 
-impl<'a> Visitor<'a> for LinuxSection {
-    type Value = (Value, Option<&'a RawValue>);
+impl<'a> Visitor<'a> for Section<'a, '_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> std::result::Result<Self::Value, M::Error> {
-        let (mut linux, mut seccomp) = (Map::new(), None);
+    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> std::result::Result<Value, M::Error> {
+        let Section { name, part, plain, document } = self;
+        let is_linux = name == "linux";
+        let mut section = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            if self.0.leaves_out_of_linux(&key) {
+            if is_linux && part.leaves_out_of_linux(&key) {
                 members.next_value::<IgnoredAny>()?;
-            } else if key == "seccomp" {
-                seccomp = Some(members.next_value()?);
-            } else {
-                linux.insert(key, members.next_value()?);
+            } else if is_linux && key == "seccomp" {
+                document.seccomp = Some(members.next_value()?);
+            } else if !plain || !document.plain.read_in(name, &key, &mut members)? {
+                section.insert(key, members.next_value()?);
             }
         }
-        Ok((Value::Object(linux), seccomp))
+        Ok(Value::Object(section))
     }
 
-    fn visit_seq<S: SeqAccess<'a>>(self, items: S) -> std::result::Result<Self::Value, S::Error> {
-        Ok((Value::deserialize(SeqAccessDeserializer::new(items))?, None))
+    fn visit_seq<S: SeqAccess<'a>>(self, items: S) -> std::result::Result<Value, S::Error> {
+        Value::deserialize(SeqAccessDeserializer::new(items))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
-        Ok((text.into(), None))
+    fn visit_str<E: Error>(self, text: &str) -> std::result::Result<Value, E> {
+        Ok(text.into())
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> std::result::Result<Self::Value, E> {
-        Ok((value.into(), None))
+    fn visit_bool<E: Error>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> std::result::Result<Self::Value, E> {
-        Ok((value.into(), None))
+    fn visit_u64<E: Error>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> std::result::Result<Self::Value, E> {
-        Ok((value.into(), None))
+    fn visit_i64<E: Error>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> std::result::Result<Self::Value, E> {
-        Ok((value.into(), None))
+    fn visit_f64<E: Error>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_unit<E: Error>(self) -> std::result::Result<Self::Value, E> {
-        Ok((Value::Null, None))
+    fn visit_unit<E: Error>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
     }
 }
 

@@ -22,6 +22,7 @@ mod gaps;
 mod json;
 mod linux;
 mod list;
+mod plain;
 mod process;
 mod resources;
 mod spelling;
@@ -175,14 +176,19 @@ fn needs_correction<T>(read: &Result<T>, warnings: impl FnOnce(&T) -> &Vec<Strin
 }
 
 fn parse_as_spelled(text: &str, part: Part) -> Result<Config> {
+    parse_document(Document::split(text, part)?, text, part)
+}
+
+fn parse_document(mut document: Document<'_>, text: &str, part: Part) -> Result<Config> {
     let mut warnings = Vec::new();
-    let mut document = Document::split(text, part)?;
-    let gaps = Gaps::take(&mut document.value, &mut warnings)?;
+    let mut gaps = Gaps::take(&mut document.value, &mut warnings)?;
     let mut spec: Box<Spec> = json::typed(document.value, &At::Root, &mut warnings, || {
         let mut again = Document::split(text, part)?.value;
         Gaps::take(&mut again, &mut Vec::new())?;
         Ok(again)
     })?;
+    gaps.capabilities = gaps.capabilities.or(document.plain.capabilities);
+    document.plain.complete(&mut spec);
     if let Some(raw) = document.seccomp.filter(|raw| is_profile(raw.get())) {
         let seccomp = profile(raw.get(), text, &mut warnings)?;
         if let Some(linux) = spec.linux_mut() {

@@ -213,9 +213,9 @@ impl Image {
     fn is_of(&self, file: BorrowedFd<'_>) -> bool {
         let Some(head) = self.head() else { return false };
         let mut theirs = [0; 1024];
-        theirs.get_mut(..head.len()).is_some_and(|theirs| {
-            copy::pread(file, theirs, 0) == Ok(head.len()) && theirs == head
-        })
+        theirs
+            .get_mut(..head.len())
+            .is_some_and(|theirs| copy::pread(file, theirs, 0) == Ok(head.len()) && theirs == head)
     }
 
     /// The beginning of the file, with the number of the build, if it is there.
