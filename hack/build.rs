@@ -23,7 +23,10 @@ fn main() {
     let list = std::fs::read_to_string(LIST).unwrap_or_else(|e| panic!("{LIST}: {e}"));
     let names: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     // What the C library has in assembly is in sections without a name of their own.
-    let mut script = String::from("SECTIONS {\n  .text.first : {\n    *crt1.o(.text)\n    *:memcpy.lo(.text)\n");
+    let mut script = String::from("SECTIONS {\n  .text.first : {\n    *crt1.o(.text)\n");
+    for object in ["__set_thread_area", "memcpy", "memmove", "memset", "syscall_cp"] {
+        let _ = writeln!(script, "    *:{object}.lo(.text)");
+    }
     for name in &names {
         let _ = writeln!(script, "    *({})", sections(name));
     }

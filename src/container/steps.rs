@@ -34,7 +34,7 @@ impl fmt::Display for WriteRecord {
 
 impl Outside for WriteRecord {
     fn run(&self, _: &mut Runtime) -> Result<()> {
-        store::write_record(&self.dir, &self.record.borrow())?;
+        store::begin_record(&self.dir, &self.record.borrow())?;
         store::keep_config(&self.dir, &self.config)
     }
 }

@@ -92,7 +92,7 @@ impl Store {
         lock(self.dir(id))
     }
 
-    /// The record, without a lock: it is always whole.
+    /// The record, without a lock: it is whole when the container is made.
     ///
     /// # Errors
     /// When there is no such container, or the record is damaged.
@@ -107,6 +107,7 @@ impl Store {
                     tries += 1;
                     continue;
                 }
+                Err(error) if is_unfinished(&dir) => error,
                 other => return other,
             };
             // `create` has only just begun: for everybody else there is no such container yet.
@@ -278,19 +279,31 @@ impl Seat {
 pub fn write_record(dir: &Path, record: &Record) -> Result<()> {
     let temp = dir.join("state.json.new");
     let file = dir.join("state.json");
-    let text = serde_json::to_vec(record)?;
     let write = || {
-        let mut new = private(&temp)?;
-        new.write_all(&text)?;
-        new.sync_all()?;
+        flushed(&temp, record)?;
         std::fs::rename(&temp, &file)
     };
     write().why(|| format!("writing {file:?}"))
 }
 
-/// Whether a `create` was broken off before it wrote anything down, and so before it made anything.
+/// Writes the first record of a container, in place: half of one says no less than none.
+///
+/// # Errors
+/// As [`write_record`].
+pub fn begin_record(dir: &Path, record: &Record) -> Result<()> {
+    let file = dir.join("state.json");
+    flushed(&file, record).why(|| format!("writing {file:?}"))
+}
+
+fn flushed(file: &Path, record: &Record) -> std::io::Result<()> {
+    let mut new = private(file)?;
+    new.write_all(&serde_json::to_vec(record)?)?;
+    new.sync_all()
+}
+
+/// Whether a `create` was broken off before it had written all down, and so before it made anything.
 pub fn is_just_begun(dir: &Path) -> bool {
-    !dir.join("state.json").exists() && !dir.join("config.json").exists()
+    is_unfinished(dir) && !dir.join("config.json").exists()
 }
 
 /// The mode bit (S_ISVTX) of a directory whose container is being made: a mark that appears with the directory and

@@ -55,10 +55,17 @@ impl Inside for BecomeUser {
             Err(Errno::EPERM) if self.0.setgroups_denied && self.0.groups.is_empty() => {}
             other => other?,
         }
-        cred::keep_capabilities(1)?;
+        // Only who gives up being root loses any by it.
+        let keeps = self.0.uid != 0;
+        if keeps {
+            cred::keep_capabilities(1)?;
+        }
         cred::setgid(self.0.gid)?;
         cred::setuid(self.0.uid)?;
-        Ok(cred::keep_capabilities(0)?)
+        if keeps {
+            cred::keep_capabilities(0)?;
+        }
+        Ok(())
     }
 
     fn explain(&self, fault: Fault) -> String {

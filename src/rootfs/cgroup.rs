@@ -12,7 +12,7 @@ use anyhow::anyhow;
 use nix::errno::Errno;
 
 use super::dest::Dest;
-use super::mount::{After, Entry, Setting, open_mounted, set_read_only};
+use super::mount::{After, Entry, Setting, set_read_only};
 use crate::error::Result;
 use crate::plan::{Either, Fault, Init, Inside, Plan, Slot};
 use crate::sys::fd;
@@ -141,7 +141,7 @@ impl Inside for MountUnified {
         if self.after.is_nothing() {
             return Ok(());
         }
-        self.after.apply(open_mounted(&self.dest, dest.as_fd(), rootfs)?.as_fd())
+        self.after.apply(self.dest.open_mounted(dest.as_fd(), rootfs)?.as_fd())
     }
 }
 
@@ -183,7 +183,7 @@ impl Inside for MountDirectory {
             Err(Errno::ENOSYS) => {
                 fd::fchdir(dest.as_fd())?;
                 mount(Some(c"tmpfs"), c".", Some(c"tmpfs"), self.flags, Some(c"mode=755"))?;
-                open_mounted(&self.dest, dest.as_fd(), rootfs)?
+                self.dest.open_mounted(dest.as_fd(), rootfs)?
             }
             other => {
                 let mounted = other?;

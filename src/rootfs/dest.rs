@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
@@ -97,6 +97,16 @@ impl Dest {
         root::openat2(rootfs, self.path(), libc::O_PATH | libc::O_DIRECTORY, 0, root::IN_ROOT)
     }
 
+    /// Opens what has just been mounted over `covered`. mount(2) gives no descriptor, so the name is resolved
+    /// again, and refused when it does not lead to another file system than before.
+    pub fn open_mounted(&self, covered: BorrowedFd<'_>, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+        let mounted = self.open(rootfs)?;
+        if fd::stat(mounted.as_fd())?.st_dev == fd::stat(covered)?.st_dev {
+            return Err(Errno::ESTALE);
+        }
+        Ok(mounted)
+    }
+
     /// Opens what is there, or an empty file made for the purpose, as a place to mount a file on.
     pub fn make_file(&self, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
         match self.open(rootfs) {
@@ -116,7 +126,6 @@ impl fmt::Display for Dest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     fn dest(path: &str) -> Dest {
         Dest::new("mounts[0].destination", path).unwrap()

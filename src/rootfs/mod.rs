@@ -58,6 +58,16 @@ pub struct Rootfs<'a> {
     early: Early,
 }
 
+/// Whether nothing can be at the destination of a mount: it stands in a tmpfs that is one of the mounts before.
+fn is_missing(entry: &mount::Entry, before: &[mount::Entry]) -> bool {
+    let parent = entry.dest.as_str().rsplit_once('/').map_or("", |(parent, _)| parent);
+    let empty = |other: &mount::Entry| other.is_new(&["tmpfs"]) && !other.options.copy_up;
+    // Where a procfs or sysfs goes is looked at first.
+    !entry.is_new(&["proc", "sysfs"])
+        && before.iter().any(|other| other.dest.as_str() == parent && empty(other))
+        && !before.iter().any(|other| other.dest == entry.dest)
+}
+
 /// What is in the plan already, to be done while the network is waited for.
 #[derive(Default)]
 struct Early {
@@ -137,7 +147,8 @@ impl<'a> Rootfs<'a> {
                 let (hierarchies, own) = (&self.input.hierarchies, self.input.cgroup_namespace);
                 cgroup::plan(entry, hierarchies, own, self.early.opened.take(), setting, plan)?;
             } else {
-                self.read_only_later.extend(mount::plan(entry, setting, &mut maps, plan)?);
+                let missing = is_missing(entry, self.entries.get(..index).unwrap_or_default());
+                self.read_only_later.extend(mount::plan(entry, missing, setting, &mut maps, plan)?);
             }
         }
         if devices_missing {

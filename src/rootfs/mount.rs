@@ -186,12 +186,14 @@ pub struct ReadOnlyLater {
     mounted: Slot,
 }
 
-/// Adds the steps for one bind mount or one new file system (cgroup mounts are planned elsewhere).
+/// Adds the steps for one bind mount or one new file system (cgroup mounts are planned elsewhere). `missing`: its
+/// destination is still to be made, in a tmpfs of an entry before.
 ///
 /// # Errors
 /// Values that cannot be passed to the kernel.
 pub fn plan(
     entry: &Entry<'_>,
+    missing: bool,
     setting: &Setting,
     maps: &mut idmap::Namespaces,
     plan: &mut Plan,
@@ -225,6 +227,7 @@ pub fn plan(
         after: After::of(&entry.options),
         unmapped: entry.unmapped.clone(),
         kept,
+        missing,
         rootfs: setting.rootfs,
     };
     // The label of a message queue is set through its name.
@@ -352,6 +355,7 @@ struct MountFs {
     after: After,
     unmapped: Option<String>,
     kept: Option<Slot>,
+    missing: bool,
     rootfs: Slot,
 }
 
@@ -394,21 +398,12 @@ impl MountFs {
     }
 }
 
-/// Opens what has just been mounted over `covered`. mount(2) gives no descriptor, so the name is resolved
-/// again, and refused when it does not lead to another file system than before.
-pub(super) fn open_mounted(dest: &Dest, covered: BorrowedFd<'_>, rootfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-    let mounted = dest.open(rootfs)?;
-    if fd::stat(mounted.as_fd())?.st_dev == fd::stat(covered)?.st_dev {
-        return Err(Errno::ESTALE);
-    }
-    Ok(mounted)
-}
-
 impl Inside for MountFs {
     fn run(&self, init: &mut Init<'_>) -> std::result::Result<(), Fault> {
         let rootfs = init.slots.get(self.rootfs)?;
-        let (mut mode, mut dest) = (None, None);
-        if self.fstype.as_c_str() == c"tmpfs" {
+        let make = || self.dest.make_missing_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST));
+        let (mut mode, mut dest) = (None, self.missing.then(make).transpose()?);
+        if dest.is_none() && self.fstype.as_c_str() == c"tmpfs" {
             // A tmpfs takes over the mode of the directory that it hides, as runc's does.
             match self.dest.open(rootfs) {
                 Ok(existing) => {
@@ -417,7 +412,7 @@ impl Inside for MountFs {
                     dest = Some(existing).filter(|_| fd::is_dir(found));
                 }
                 Err(Errno::ENOENT) => {
-                    dest = Some(self.dest.make_missing_dir(rootfs, 0o755).map_err(Fault::at(PART_DEST))?)
+                    dest = Some(make()?);
                 }
                 Err(_) => {}
             }
@@ -437,7 +432,7 @@ impl Inside for MountFs {
         };
         mount(Some(&self.source), c".", Some(&self.fstype), self.flags, data)?;
         if self.is_worked_on() {
-            let mounted = open_mounted(&self.dest, dest.as_fd(), rootfs)?;
+            let mounted = self.dest.open_mounted(dest.as_fd(), rootfs)?;
             if let Some(label) = &self.label {
                 set_label(mounted.as_fd(), label).map_err(Fault::at(PART_LABEL))?;
             }

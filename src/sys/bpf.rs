@@ -7,6 +7,7 @@ use super::{Errno, Result, check};
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_PROG_ATTACH: i32 = 8;
 const BPF_PROG_DETACH: i32 = 9;
+const BPF_PROG_GET_NEXT_ID: i32 = 11;
 const BPF_PROG_GET_FD_BY_ID: i32 = 13;
 const BPF_PROG_QUERY: i32 = 16;
 
@@ -70,6 +71,13 @@ fn bpf<T>(command: i32, attr: &mut T) -> Result<libc::c_long> {
 fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: called only with a descriptor that bpf(2) has just made; it is close-on-exec.
     unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
+
+/// Whether this process may list the programs of the machine: only who has CAP_SYS_ADMIN in the first user namespace may
+/// (capable() in kernel/bpf/syscall.c).
+pub fn may_list_programs() -> bool {
+    let mut first = ById::default();
+    matches!(bpf(BPF_PROG_GET_NEXT_ID, &mut first), Ok(_) | Err(Errno::ENOENT))
 }
 
 /// Loads a program that decides about device access; `instructions` are in the kernel's encoding.

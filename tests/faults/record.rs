@@ -113,3 +113,30 @@ fn what_cannot_be_known_any_more_is_said() {
     record.cgroup.remove().unwrap();
     case.assert_nothing_left("the rest removed by hand");
 }
+
+#[test]
+fn half_of_a_first_record_is_no_container_yet() {
+    use std::os::unix::fs::PermissionsExt;
+    need_root!();
+    let case = Case::new("true").without_parent_cgroup();
+    let dir = case.bundle.root().join(&case.id);
+    for text in ["", "{\"ociVersion\":\"1.2"] {
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1711)).unwrap();
+        std::fs::write(dir.join("state.json"), text).unwrap();
+        // While the create that writes it goes on.
+        let lock = std::fs::File::open(&dir).unwrap();
+        lock.lock().unwrap();
+        let error = case.orlop(&["state", &case.id]).fails();
+        assert!(error.contains("container does not exist"), "{error}");
+        let listed = case.orlop(&["list"]);
+        assert_eq!((listed.code, listed.stdout.contains(&case.id), listed.stderr.as_str()), (0, false, ""));
+        drop(lock);
+        // When it was killed there: nothing else had been made.
+        let error = case.orlop(&["state", &case.id]).fails();
+        assert!(error.contains("is damaged") && error.contains("delete --force"), "{error}");
+        let deleted = case.orlop(&["delete", "--force", &case.id]);
+        assert_eq!((deleted.code, deleted.stderr.as_str()), (0, ""));
+        case.assert_nothing_left("half of a record");
+    }
+}
