@@ -34,8 +34,15 @@ fn main() {
     for (name, _) in names.iter().filter_map(|name| name.rsplit_once("17h")) {
         let _ = writeln!(script, "    *({})", sections(&format!("{name}17h*")));
     }
-    // The linker adds this to its own script, as it says where it belongs there.
     script.push_str("  }\n}\nINSERT BEFORE .text;\n");
+    // Jump tables and constants likewise, as far as their sections have names that tell whose they are.
+    script.push_str("SECTIONS {\n  .rodata.first : {\n    *(.rodata.cst*)\n    *(.rodata..Lswitch.table.*)\n");
+    for name in &names {
+        let _ = writeln!(script, "    *(.rodata.{name})");
+    }
+    script.push_str("    *(.rodata.str1.*)\n");
+    // The linker adds this to its own script, as it says where it belongs there.
+    script.push_str("  }\n}\nINSERT BEFORE .rodata;\n");
     let path = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("order.ld");
     std::fs::write(&path, script).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", path.display());

@@ -165,6 +165,7 @@ impl Args {
         if result.is_err() {
             executed.child.end();
         }
+        std::mem::forget((record, executed.child, signals));
         result
     }
 

@@ -224,13 +224,15 @@ pub fn main() -> u8 {
     }
     let Some(command) = cli.command else {
         let _ = described().print_help();
+        flush();
         return SUCCESS;
     };
     let (prefix, failure) = (command.prefix(), command.failure());
     let format = if cli.global.log_format == LogFormat::Json { Format::Json } else { Format::Text };
     let log = Log::new(cli.global.log.as_deref(), format, cli.global.debug);
     match run(cli.global, command, log, binary) {
-        Ok(code) => code as u8,
+        // At once: to take apart what memory holds is to touch it again.
+        Ok(code) => crate::sys::process::exit(code),
         Err((error, log)) => {
             report(&error, prefix, &log);
             failure
@@ -245,6 +247,7 @@ fn not_a_command(error: &clap::Error) -> u8 {
         complain(&format!("No help topic for '{word}'"));
     }
     let _ = error.print();
+    flush();
     // runc answers wrong usage with 1, and help with 0.
     if error.use_stderr() { FAILURE } else { SUCCESS }
 }
@@ -262,6 +265,11 @@ fn failed(error: &anyhow::Error) -> u8 {
 fn say(text: impl std::fmt::Display) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     write!(stdout, "{text}").and_then(|()| stdout.flush()).why(|| "writing to standard output")
+}
+
+/// Writes out what is left of what clap has printed. Who reads it is gone, or the disk is full: there is nobody to be told.
+fn flush() {
+    let _ = std::io::stdout().flush();
 }
 
 /// Writes a line to standard error. That nobody reads it, or that the disk is full, changes no exit status.

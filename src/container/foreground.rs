@@ -72,15 +72,17 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify:
     let mut console = terminal.map(Console::receive).transpose()?;
     let mut notify = notify;
     loop {
-        if let Some(code) = take_signals(child, signals, console.as_ref())? {
+        let ready = poll_once(signals, console.as_ref(), notify.as_ref())?;
+        if let Some(console) = &mut console {
+            console.copy(ready);
+        }
+        if ready.signal
+            && let Some(code) = take_signals(child, signals, console.as_ref())?
+        {
             if let Some(console) = &mut console {
                 console.drain();
             }
             return Ok(code);
-        }
-        let ready = poll_once(signals, console.as_ref(), notify.as_ref())?;
-        if let Some(console) = &mut console {
-            console.copy(ready);
         }
         if let Some(waiting) = &mut notify {
             // A service manager that has gone has nobody to be told of it.
@@ -92,9 +94,10 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify:
     }
 }
 
-/// Which ends of the two terminals can be read from or written to now.
+/// Which ends of the two terminals can be read from or written to now, and whether there is a signal.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ready {
+    signal: bool,
     master_in: bool,
     master_out: bool,
     stdin: bool,
@@ -104,41 +107,46 @@ struct Ready {
 /// Waits until something happens. An end is watched only while it is of use, so that no copy ever blocks.
 fn poll_once(signals: &Signals, console: Option<&Console>, notify: Option<&Notify>) -> Result<Ready> {
     let [stdin, stdout, _] = fd::stdio();
-    let mut polled = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
+    let signal = PollFd::new(signals.0.as_fd(), PollFlags::POLLIN);
+    // Those of the signals, the terminals, and the notifications; what is not there is no reason to wake.
+    let none = || PollFd::new(signals.0.as_fd(), PollFlags::empty());
+    let mut polled = [signal, none(), none(), none(), none()];
+    let [_, ends @ .., last] = &mut polled;
     if let Some(notify) = notify {
-        polled.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
+        *last = PollFd::new(notify.as_fd(), PollFlags::POLLIN);
     }
-    let first = polled.len();
     if let Some(console) = console {
         let Console { hung_up, input_ended, output, input, .. } = console;
         let mut master = PollFlags::empty();
         master.set(PollFlags::POLLIN, !hung_up && output.is_empty());
         master.set(PollFlags::POLLOUT, !hung_up && !input.is_empty());
         let when = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
-        for (fd, flags) in [
+        let wanted = [
             (console.master.as_fd(), master),
             (stdin, when(!input_ended && input.is_empty(), PollFlags::POLLIN)),
             (stdout, when(!output.is_empty(), PollFlags::POLLOUT)),
-        ] {
-            // Even with no flag, a hang-up would be reported again and again: such an end is not polled.
-            polled.push(PollFd::new(if flags.is_empty() { signals.0.as_fd() } else { fd }, flags));
+        ];
+        // Even with no flag, a hang-up would be reported again and again: such an end is not polled.
+        for (end, (fd, flags)) in ends.iter_mut().zip(wanted).filter(|(_, (_, flags))| !flags.is_empty()) {
+            *end = PollFd::new(fd, flags);
         }
     }
     match poll(&mut polled, PollTimeout::NONE) {
         Err(Errno::EINTR) => return Ok(Ready::default()),
         other => other.why(|| "poll")?,
     };
-    let events = |at: usize| polled.get(first + at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+    let [signal, master, stdin, stdout, _] = polled.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
     let end = PollFlags::POLLHUP | PollFlags::POLLERR;
     Ok(Ready {
-        master_in: events(0).intersects(PollFlags::POLLIN | end),
-        master_out: events(0).intersects(PollFlags::POLLOUT | end),
-        stdin: events(1).intersects(PollFlags::POLLIN | end),
-        stdout: events(2).intersects(PollFlags::POLLOUT | end),
+        signal: signal.intersects(PollFlags::POLLIN | end),
+        master_in: master.intersects(PollFlags::POLLIN | end),
+        master_out: master.intersects(PollFlags::POLLOUT | end),
+        stdin: stdin.intersects(PollFlags::POLLIN | end),
+        stdout: stdout.intersects(PollFlags::POLLOUT | end),
     })
 }
 
-/// Handles all signals that have come; gives the exit status once the process has ended.
+/// Handles the signals that have come; gives the exit status once the process has ended.
 fn take_signals(child: &Child, signals: &Signals, console: Option<&Console>) -> Result<Option<i32>> {
     while let Some(info) = signals.0.read_signal().why(|| "reading signals")? {
         let signal = info.ssi_signo as i32;
@@ -146,14 +154,23 @@ fn take_signals(child: &Child, signals: &Signals, console: Option<&Console>) -> 
             && let Some(console) = console
         {
             console.resize();
-        } else if signal != libc::SIGCHLD {
+        } else if signal == libc::SIGCHLD {
+            // What has come besides has nobody to go to any more.
+            if let Some(code) = reap(child)? {
+                return Ok(Some(code));
+            }
+        } else {
             match pidfd_send_signal(child.pidfd.as_fd(), signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(errno).why(|| "forwarding a signal"),
             }
         }
     }
-    // As a subreaper this process gets the container's orphans too.
+    Ok(None)
+}
+
+/// Waits for what has ended: as a subreaper this process gets the container's orphans too.
+fn reap(child: &Child) -> Result<Option<i32>> {
     loop {
         match wait_any(libc::WNOHANG) {
             Ok(Some((pid, exit))) if pid == child.pid => return Ok(Some(exit.code())),

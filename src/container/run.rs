@@ -62,7 +62,7 @@ pub fn run(context: &mut Context, request: &Request, manner: Manner) -> Result<i
         remove(context, &created.record, &created.config)?;
     }
     // Not taken apart, as the process ends.
-    std::mem::forget(created);
+    std::mem::forget((created, child, signals));
     result
 }
 

@@ -26,6 +26,9 @@ pub fn add_permissions(serial: i32, permissions: u32) -> Result<()> {
     let field = text.split(|b| *b == b';').nth(3).unwrap_or_default();
     let old = field.iter().try_fold(0u32, |sum, digit| Some(sum << 4 | (*digit as char).to_digit(16)?));
     let Some(old) = old else { return Err(super::Errno::EINVAL) };
+    if old & permissions == permissions {
+        return Ok(());
+    }
     // SAFETY: takes numbers only.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, old | permissions) }).map(drop)
 }

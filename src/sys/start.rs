@@ -2,7 +2,6 @@
 //! a stack overflow, an eightieth of a command. What a command needs of it is done here.
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -40,10 +39,7 @@ pub unsafe fn run(argc: c_int, argv: *mut *const c_char, main: fn() -> u8) -> c_
     // A reader that is gone is an error of the write.
     // SAFETY: there is no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    let status = main();
-    // Who reads it is gone, or the disk is full: there is nobody to be told.
-    let _ = std::io::stdout().flush();
-    status.into()
+    main().into()
 }
 
 /// Gives standard descriptors that are closed a file, so that none that is opened later is taken for one of them.
