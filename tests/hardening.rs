@@ -137,6 +137,13 @@ fn a_moved_root_leaves_no_procfs_of_the_host_beneath() {
 
 /// Everything of files that a process runs from can be read alone: its executable, and each file that it has mapped.
 fn assert_runs_from_a_read_only_place(pid: i64) {
+    assert_out_of_reach(pid);
+    let proc = std::path::PathBuf::from(format!("/proc/{pid}"));
+    assert_eq!(std::fs::read_to_string(proc.join("comm")).unwrap(), "orlop\n");
+    assert!(std::fs::read(proc.join("cmdline")).unwrap().windows(6).any(|word| word == b"orlop\0"));
+}
+
+fn assert_out_of_reach(pid: i64) {
     use nix::sys::statvfs::{FsFlags, statvfs};
     let proc = std::path::PathBuf::from(format!("/proc/{pid}"));
     let maps = std::fs::read_to_string(proc.join("maps")).unwrap();
@@ -147,8 +154,6 @@ fn assert_runs_from_a_read_only_place(pid: i64) {
         assert!(statvfs(&file).unwrap().flags().contains(FsFlags::ST_RDONLY), "{file:?}\n{maps}");
         // To open it for writing fails with ETXTBSY already; without the mount that would end with the process.
     }
-    assert_eq!(std::fs::read_to_string(proc.join("comm")).unwrap(), "orlop\n");
-    assert!(std::fs::read(proc.join("cmdline")).unwrap().windows(6).any(|word| word == b"orlop\0"));
 }
 
 #[test]
@@ -190,21 +195,39 @@ fn where_a_process_cannot_name_its_executable_the_runtime_runs_from_a_read_only_
     need_root!();
     let bundle = Bundle::sleeping();
     let id = bundle.id();
-    let all = [libc::PR_SET_MM_EXE_FILE, libc::PR_SET_MM_MAP, libc::PR_SET_MM_MAP_SIZE];
-    create_without(&bundle, &id, &all).ok();
+    create_without(&bundle, &id, &[libc::PR_SET_MM_EXE_FILE, libc::PR_SET_MM_MAP]).ok();
     assert_runs_from_a_read_only_place(bundle.pid(&id));
 }
 
 #[test]
-fn a_container_whose_init_cannot_leave_the_hosts_binary_is_not_made() {
+fn by_whatever_path_it_is_executed_the_runtime_runs_from_a_read_only_place() {
     need_root!();
     let bundle = Bundle::sleeping();
-    let id = bundle.id();
-    let said = create_without(&bundle, &id, &[libc::PR_SET_MM_EXE_FILE, libc::PR_SET_MM_MAP]).fails();
-    let expected = "orlop: create failed: unable to start container process: the container's init cannot move onto the \
-                    read-only clone of the runtime's binary: operation not permitted";
-    assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
-    bundle.assert_nothing_of(&id);
+    let program = env!("CARGO_BIN_EXE_orlop");
+    let link = bundle.temp().join("link");
+    std::os::unix::fs::symlink(program, &link).unwrap();
+    let here = bundle.temp().join("orlop");
+    common::copy_program(program, &here);
+    let here = here.to_str().unwrap();
+    // Writes config.json.
+    drop(bundle.command(&[]));
+    for (path, prepare) in [
+        (program, String::new()),
+        (link.to_str().unwrap(), String::new()),
+        ("/proc/self/fd/9", format!("exec 9<{program}")),
+        ("./orlop", format!("cd {}", bundle.temp().display())),
+        ("orlop", format!("PATH={}", bundle.temp().display())),
+        (here, String::new()),
+    ] {
+        let id = bundle.id();
+        let root = bundle.root();
+        let line = format!("{prepare}\n{path} --root {} create -b {} {id}", root.display(), bundle.path().display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).stdin(Stdio::null());
+        bundle.finish(command).ok();
+        assert_out_of_reach(bundle.pid(&id));
+        bundle.orlop(&["delete", "--force", &id]).ok();
+    }
 }
 
 #[test]

@@ -301,9 +301,10 @@ fn flushed(file: &Path, record: &Record) -> std::io::Result<()> {
     new.sync_all()
 }
 
-/// Whether a `create` was broken off before it had written all down, and so before it made anything.
+/// Whether a `create` was broken off before it had written all down, and so before it made anything; or a `delete`
+/// after it had removed all else.
 pub fn is_just_begun(dir: &Path) -> bool {
-    is_unfinished(dir) && !dir.join("config.json").exists()
+    !dir.join("config.json").exists() && (!dir.join("state.json").exists() || is_unfinished(dir))
 }
 
 /// The mode bit (S_ISVTX) of a directory whose container is being made: a mark that appears with the directory and
