@@ -46,7 +46,7 @@ fn main() {
     let path = Path::new(&env::var("OUT_DIR").unwrap_or_default()).join("order.ld");
     std::fs::write(&path, script).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", path.display());
-    // All that is only read in one segment: each is a mapping that execve, fork and init (`sys::exe`) take some µs for.
+    // All that is only read in one segment: each is a mapping that execve, fork and `sys::exe` take some µs for.
     println!("cargo:rustc-link-arg-bins=-Wl,-z,noseparate-code");
     if let Ok(map) = env::var("ORLOP_LINK_MAP") {
         println!("cargo:rustc-link-arg-bins=-Wl,-Map={map}");

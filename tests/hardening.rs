@@ -200,6 +200,24 @@ fn where_a_process_cannot_name_its_executable_the_runtime_runs_from_a_read_only_
 }
 
 #[test]
+fn a_mount_on_the_binary_itself_is_not_overlooked() {
+    need_root!();
+    let bundle = Bundle::sleeping();
+    let (program, id) = (env!("CARGO_BIN_EXE_orlop"), bundle.id());
+    let place = bundle.temp().join("place");
+    std::fs::create_dir(&place).unwrap();
+    drop(bundle.command(&[]));
+    // The same program twice: in a read-only place, and on top of that one that can be written to.
+    let line = "set -e; mount -t tmpfs none \"$2\"; cp \"$1\" \"$2\"; mount -o remount,ro \"$2\"; cp \"$1\" \"$3\"
+        mount --bind \"$3\" \"$2/orlop\"; \"$2/orlop\" --root \"$4\" create -b \"$5\" \"$6\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", line, "sh", program]).arg(&place).arg(bundle.temp().join("on-top"));
+    command.arg(bundle.root()).arg(bundle.path()).arg(&id).stdin(Stdio::null());
+    bundle.finish(command).ok();
+    assert_out_of_reach(bundle.pid(&id));
+}
+
+#[test]
 fn by_whatever_path_it_is_executed_the_runtime_runs_from_a_read_only_place() {
     need_root!();
     let bundle = Bundle::sleeping();

@@ -80,6 +80,32 @@ fn each_kind_but_mount_and_user_can_be_joined_by_its_path() {
 }
 
 #[test]
+fn a_container_is_known_by_its_start_time_whatever_clock_it_has() {
+    need_root!();
+    let mut first = Bundle::sleeping();
+    first.namespace("time", None);
+    first.config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 100_000 } });
+    let other = first.pid(&first.running());
+    // With a new user namespace the runtime itself enters the time namespace, before the clone.
+    for user_namespace in [false, true] {
+        let mut bundle = Bundle::sleeping();
+        bundle.namespace("time", Some(&format!("/proc/{other}/ns/time")));
+        if user_namespace {
+            bundle.user_namespace(100_000);
+        }
+        let id = bundle.running();
+        let state = bundle.state(&id);
+        assert_eq!(state["status"], "running");
+        let pid = &state["pid"];
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let started = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap();
+        let record = std::fs::read_to_string(bundle.root().join(&id).join("state.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(record["startTime"].to_string(), started, "{record}");
+    }
+}
+
+#[test]
 fn all_of_them_can_be_joined_at_once() {
     need_root!();
     let mut first = Bundle::sleeping();

@@ -61,6 +61,34 @@ fn run_passes_ready_on_with_the_pid() {
 }
 
 #[test]
+fn what_is_said_right_before_the_end_is_passed_on() {
+    need_root!();
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        skip!("needs /usr/bin/python3");
+    }
+    let mut bundle = bundle();
+    let waiting = "import os, time\nwhile not os.path.exists('/go'): time.sleep(0.01)\n";
+    bundle.config["process"]["args"] = json!(["/usr/bin/python3", "-c", format!("{waiting}{SAY_READY}")]);
+    let (path, socket) = socket(&bundle);
+    let id = bundle.id();
+    let mut runtime = bundle.command(&["run", &id]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    common::actions::eventually("running", || bundle.root().join(&id).join("state.json").exists().then_some(()));
+    common::actions::eventually("running", || (bundle.state(&id)["status"] == "running").then_some(()));
+    let init = bundle.pid(&id);
+    let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(runtime.id() as i32), signal).unwrap();
+    // It finds both, the message and the end, when it goes on.
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    std::fs::write(bundle.rootfs().join("go"), "").unwrap();
+    common::actions::eventually("the end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    signal(nix::sys::signal::Signal::SIGCONT);
+    assert!(runtime.wait().unwrap().success());
+    assert!(messages(&socket).starts_with("READY=1\nMAINPID="));
+}
+
+#[test]
 fn start_waits_until_the_container_is_ready() {
     need_root!();
     if !std::path::Path::new("/usr/bin/python3").exists() {

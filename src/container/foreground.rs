@@ -76,6 +76,13 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify:
         if let Some(console) = &mut console {
             console.copy(ready);
         }
+        if let Some(waiting) = &mut notify {
+            // A service manager that has gone has nobody to be told of it.
+            let _ = waiting.pass_on(child.pid);
+            if !waiting.is_waiting() {
+                notify = None;
+            }
+        }
         if ready.signal
             && let Some(code) = take_signals(child, signals, console.as_ref())?
         {
@@ -83,13 +90,6 @@ pub fn wait(child: &Child, signals: &Signals, terminal: Option<OwnedFd>, notify:
                 console.drain();
             }
             return Ok(code);
-        }
-        if let Some(waiting) = &mut notify {
-            // A service manager that has gone has nobody to be told of it.
-            let _ = waiting.pass_on(child.pid);
-            if !waiting.is_waiting() {
-                notify = None;
-            }
         }
     }
 }

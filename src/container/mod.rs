@@ -40,7 +40,7 @@ pub struct Context {
     pub log: Log,
     /// Where timings go.
     pub trace: Trace,
-    /// What init is to move onto; a walk drops it when it has time.
+    /// The mount that the runtime runs from; a walk lets go of it when it has time.
     pub binary: Option<Binary>,
 }
 

@@ -100,6 +100,8 @@ impl Store {
         let dir = self.dir(id);
         let mut tries = 0;
         loop {
+            // Before it is read, as it is whole from the moment on in which it is finished.
+            let unfinished = is_unfinished(&dir);
             let error = match read_record(&dir) {
                 Err(error) if !dir.join("state.json").exists() => error,
                 // Written since: it is read again.
@@ -107,7 +109,7 @@ impl Store {
                     tries += 1;
                     continue;
                 }
-                Err(error) if is_unfinished(&dir) => error,
+                Err(error) if unfinished => error,
                 other => return other,
             };
             // `create` has only just begun: for everybody else there is no such container yet.
@@ -296,8 +298,9 @@ pub fn begin_record(dir: &Path, record: &Record) -> Result<()> {
 }
 
 fn flushed(file: &Path, record: &Record) -> std::io::Result<()> {
+    let text = serde_json::to_vec(record)?;
     let mut new = private(file)?;
-    new.write_all(&serde_json::to_vec(record)?)?;
+    new.write_all(&text)?;
     new.sync_all()
 }
 

@@ -409,7 +409,10 @@ fn spawn(
                     other => other.why(|| "returning to the runtime's own namespaces")?,
                 }
             }
-            Ok(Child { pid, pidfd, started: runtime.born.filter(|_| through_user.is_none()) })
+            // A runtime that has been in another time namespace read another clock there.
+            let same_clock =
+                through_user.is_none() && !for_children.iter().any(|(_, kind)| *kind == libc::CLONE_NEWTIME);
+            Ok(Child { pid, pidfd, started: runtime.born.filter(|_| same_clock) })
         }
     }
 }

@@ -58,14 +58,15 @@ pub struct Rootfs<'a> {
     early: Early,
 }
 
-/// Whether nothing can be at the destination of a mount: it stands in a tmpfs that is one of the mounts before.
+/// Whether nothing is at the destination of a mount: what is mounted where it stands is a new tmpfs, in which no mount
+/// before has made it.
 fn is_missing(entry: &mount::Entry, before: &[mount::Entry]) -> bool {
-    let parent = entry.dest.as_str().rsplit_once('/').map_or("", |(parent, _)| parent);
-    let empty = |other: &mount::Entry| other.is_new(&["tmpfs"]) && !other.options.copy_up;
+    let dest = Path::new(entry.dest.as_str());
+    let parent = before.iter().rev().find(|other| Some(Path::new(other.dest.as_str())) == dest.parent());
     // Where a procfs or sysfs goes is looked at first.
     !entry.is_new(&["proc", "sysfs"])
-        && before.iter().any(|other| other.dest.as_str() == parent && empty(other))
-        && !before.iter().any(|other| other.dest == entry.dest)
+        && parent.is_some_and(|parent| parent.is_new(&["tmpfs"]) && !parent.options.copy_up)
+        && !before.iter().any(|other| Path::new(other.dest.as_str()).starts_with(dest))
 }
 
 /// What is in the plan already, to be done while the network is waited for.

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespace, Mount, Spec};
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::capabilities::{Capabilities, capability_number};
 
@@ -112,7 +112,10 @@ impl Object for LinuxNamespace {
         let mut kind = None;
         while let Some(key) = members.next_key::<&str>()? {
             match key {
-                "type" => kind = Some(members.next_value()?),
+                "type" => {
+                    let name = members.next_value::<&str>()?;
+                    kind = Some(LinuxNamespaceType::deserialize(name.into_deserializer())?);
+                }
                 "path" => drop(namespace.set_path(text(&mut members)?.map(PathBuf::from))),
                 _ => return Err(other_shape()),
             }
@@ -270,6 +273,7 @@ mod tests {
             r#""process": {"capabilities": {"other": []}}"#,
             r#""linux": {"namespaces": [{}]}"#,
             r#""linux": {"namespaces": [{"type": "unknown"}]}"#,
+            r#""linux": {"namespaces": [{"type": {"pid": null}}]}"#,
             r#""linux": {"namespaces": null}"#,
             r#""linux": {"maskedPaths": [1]}"#,
             r#""linux": {"readonlyPaths": null}"#,

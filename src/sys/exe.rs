@@ -47,7 +47,7 @@ impl Binary {
 /// When neither a read-only clone of the mount nor a sealed copy can be made.
 pub fn protect(passes_on: bool) -> error::Result<Option<Binary>> {
     let place = match Place::by_path() {
-        Some(place) => place,
+        Some((mount, file)) => Place::Clone { mount, file },
         None => Place::by_proc()?,
     };
     let file = match place {
@@ -81,22 +81,21 @@ enum Place {
 }
 
 impl Place {
-    /// By the path that the program was executed by, where it leads to the same program: /proc is not asked then, which takes
-    /// the kernel longer than all else here.
-    fn by_path() -> Option<Place> {
+    /// A read-only clone, and the binary in it, by the path that the program was executed by, where it leads to the same program:
+    /// /proc is not asked then, which takes the kernel longer than all else here.
+    fn by_path() -> Option<(OwnedFd, OwnedFd)> {
         let image = Image::own()?;
         let (dir, name) = executed_path()?;
         let mount = open_tree(fd::cwd(), &dir, libc::OPEN_TREE_CLONE).ok()?;
         // No link, which could lead out of the clone.
         let file = fd::openat(mount.as_fd(), &name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0).ok()?;
-        if !image.is_of(file.as_fd()) {
+        // That this file is on a read-only mount does not say that the program runs from there: a mount on the file itself is
+        // not in the clone.
+        if !image.is_of(file.as_fd()) || is_read_only(file.as_fd()) {
             return None;
         }
-        if is_read_only(file.as_fd()) {
-            return Some(Place::Protected);
-        }
         make_read_only(mount.as_fd()).ok()?;
-        Some(Place::Clone { mount, file })
+        Some((mount, file))
     }
 
     /// By /proc.
@@ -209,9 +208,14 @@ impl Image {
     }
 
     /// Whether the file has this very program: as far as the number that the linker gives each build (NT_GNU_BUILD_ID), which
-    /// is behind the headers, it begins with what is in memory.
+    /// is behind the headers, it begins with what is in memory, and it is as long.
     fn is_of(&self, file: BorrowedFd<'_>) -> bool {
         let Some(head) = self.head() else { return false };
+        let loaded = self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let size = loaded.map(|header| header.p_offset + header.p_filesz).max().unwrap_or(u64::MAX);
+        if !fd::stat(file).is_ok_and(|stat| stat.st_size as u64 >= size) {
+            return false;
+        }
         let mut theirs = [0; 1024];
         theirs
             .get_mut(..head.len())
