@@ -78,16 +78,11 @@ impl Own {
     /// # Errors
     /// When /proc/self/cgroup cannot be read or does not list the controller.
     pub fn path(&self, controller: &str) -> Result<String> {
-        let read_now;
-        let list = match self {
-            Own::Known(list) => list,
-            Own::Unread => {
-                read_now = parse_own(&read(c"/proc/self/cgroup", 1024)?);
-                &read_now
-            }
+        let found = match self {
+            Own::Known(list) => list.iter().find(|(name, _)| name == controller).map(|(_, path)| path.clone()),
+            Own::Unread => own_path(&read(c"/proc/self/cgroup", 1024)?, controller),
         };
-        let found = list.iter().find(|(name, _)| name == controller);
-        found.map(|(_, path)| path.clone()).ok_or_else(|| anyhow!("/proc/self/cgroup does not list {controller:?}"))
+        found.ok_or_else(|| anyhow!("/proc/self/cgroup does not list {controller:?}"))
     }
 
     /// Reads the list now, where it will be asked for several times.
@@ -108,16 +103,24 @@ fn read(path: &CStr, room: usize) -> Result<String> {
     String::from_utf8(fd::read_whole(path, room).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
 }
 
+/// The controllers of each hierarchy and the cgroup there, from the text of /proc/PID/cgroup.
+fn hierarchies_of(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
+}
+
 /// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".
 pub fn parse_own(text: &str) -> Vec<(String, String)> {
-    let mut list = Vec::new();
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        if let (Some(controllers), Some(path)) = (fields.next(), fields.next()) {
-            list.extend(controllers.split(',').map(|name| (name.to_owned(), path.to_owned())));
-        }
-    }
-    list
+    let each = |(controllers, path): (&str, &str)| {
+        let list: Vec<_> = controllers.split(',').map(|name| (name.to_owned(), path.to_owned())).collect();
+        list
+    };
+    hierarchies_of(text).flat_map(each).collect()
+}
+
+/// The one of a controller.
+fn own_path(text: &str, controller: &str) -> Option<String> {
+    let has = |controllers: &str| controllers.split(',').any(|name| name == controller);
+    hierarchies_of(text).find(|(controllers, _)| has(controllers)).map(|(_, path)| path.to_owned())
 }
 
 /// The controllers of a v1 hierarchy that containers join; other words of the mount options are no controllers.
@@ -232,6 +235,11 @@ mod tests {
         assert_eq!(own.path("name=systemd").unwrap(), "/s");
         assert_eq!(own.path("").unwrap(), "/user.slice/x.scope");
         assert!(own.path("memory").is_err());
+        let text = "12:cpu,cpuacct:/a:b\n1:name=systemd:/s\n0::/user.slice/x.scope\n";
+        for (controller, path) in parse_own(text) {
+            assert_eq!(own_path(text, &controller), Some(path));
+        }
+        assert_eq!(own_path(text, "memory"), None);
     }
 
     #[test]

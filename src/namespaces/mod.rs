@@ -146,7 +146,7 @@ impl Namespaces {
         let mut all = Namespaces::default();
         let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         for (index, namespace) in list.into_iter().flatten().enumerate() {
-            let json = format!("linux.namespaces[{index}]");
+            let json = || format!("linux.namespaces[{index}]");
             let kind = Kind::of(namespace.typ());
             let choice = match namespace.path() {
                 // The runtime's own, by its path: there is nothing to join, and it is not the container's to change.
@@ -154,14 +154,14 @@ impl Namespaces {
                 Some(path) if !path.as_os_str().is_empty() => {
                     let bytes = path.as_os_str().as_encoded_bytes();
                     let path =
-                        CString::new(bytes).map_err(|_| anyhow!("config.json: {json}.path contains a NUL byte"))?;
-                    Choice::Join { path, json: json.clone() }
+                        CString::new(bytes).map_err(|_| anyhow!("config.json: {}.path contains a NUL byte", json()))?;
+                    Choice::Join { path, json: json() }
                 }
                 _ => Choice::New,
             };
             let place = all.place(kind);
             if *place != Choice::Host {
-                bail!("config.json: {json}: duplicate {} namespace", kind.name());
+                bail!("config.json: {}: duplicate {} namespace", json(), kind.name());
             }
             *place = choice;
         }

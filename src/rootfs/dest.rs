@@ -54,6 +54,11 @@ impl Dest {
         self.0.to_str().unwrap_or_default()
     }
 
+    /// The same as bytes, which are not looked at.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.to_bytes()
+    }
+
     /// The same from the root's descriptor: without the leading slash, and `.` for the root itself.
     fn path(&self) -> &CStr {
         match self.0.as_bytes_with_nul() {

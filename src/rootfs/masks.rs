@@ -52,6 +52,15 @@ fn is_same_everywhere(path: &str) -> bool {
 }
 
 impl Which {
+    /// Whether a path needs no cleaning to see that it is not among them.
+    fn passes_over(self, path: &str) -> bool {
+        match self {
+            Which::All => false,
+            Which::Early => !is_same_everywhere(path) && fd::is_plain(path.as_bytes()),
+            Which::Late => is_same_everywhere(path),
+        }
+    }
+
     fn has(self, dest: &Dest) -> bool {
         let early = || is_same_everywhere(dest.as_str());
         match self {
@@ -76,6 +85,9 @@ pub fn plan(
     let dests = |field: &str, paths: &[String], which: Which| {
         let mut dests = Vec::with_capacity(paths.len());
         for (index, path) in paths.iter().enumerate() {
+            if which.passes_over(path) {
+                continue;
+            }
             let dest = Dest::new(format_args!("linux.{field}[{index}]"), path)?;
             // Twice the same path would be covered twice.
             if which.has(&dest) && !dests.contains(&dest) {
@@ -223,5 +235,29 @@ fn empty_directory(label: Option<&CStr>) -> crate::sys::Result<OwnedFd> {
         // The inode of a labelled file system takes one for its attribute too.
         Some(label) => detached(c"tmpfs", &[small[0], (c"nr_inodes", c"2"), (c"context", label)], attributes),
         None => detached(c"tmpfs", &small, attributes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_passed_over_is_not_among_them() {
+        for path in [
+            "/proc/keys",
+            "/proc//keys",
+            "/proc/keys/",
+            "proc/keys",
+            "/proc/net",
+            "/sys/firmware",
+            "/proc/../proc/bus",
+            "/",
+        ] {
+            let dest = Dest::new("x", path).unwrap();
+            let has = [Which::All, Which::Early, Which::Late].map(|which| !which.passes_over(path) && which.has(&dest));
+            let cleaned = is_same_everywhere(dest.as_str());
+            assert_eq!(has, [true, cleaned, !cleaned], "{path}");
+        }
     }
 }

@@ -61,12 +61,14 @@ pub struct Rootfs<'a> {
 /// Whether nothing is at the destination of a mount: what is mounted where it stands is a new tmpfs, in which no mount
 /// before has made it.
 fn is_missing(entry: &mount::Entry, before: &[mount::Entry]) -> bool {
-    let dest = Path::new(entry.dest.as_str());
-    let parent = before.iter().rev().find(|other| Some(Path::new(other.dest.as_str())) == dest.parent());
+    let dest = entry.dest.as_bytes();
+    let end = dest.iter().rposition(|byte| *byte == b'/').unwrap_or_default().max(1);
+    let parent = before.iter().rev().find(|other| Some(other.dest.as_bytes()) == dest.get(..end));
+    let is_below = |path: &[u8]| path.strip_prefix(dest).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
     // Where a procfs or sysfs goes is looked at first.
     !entry.is_new(&["proc", "sysfs"])
         && parent.is_some_and(|parent| parent.is_new(&["tmpfs"]) && !parent.options.copy_up)
-        && !before.iter().any(|other| Path::new(other.dest.as_str()).starts_with(dest))
+        && !before.iter().any(|other| is_below(other.dest.as_bytes()))
 }
 
 /// What is in the plan already, to be done while the network is waited for.

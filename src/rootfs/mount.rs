@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{anyhow, bail};
 use nix::errno::Errno;
@@ -84,7 +85,10 @@ impl<'a> Entry<'a> {
             p.to_str().map(str::to_owned).ok_or_else(|| anyhow!("config.json: {json} has a path that is not UTF-8"))
         };
         let options = Options::read(mount.options().as_deref().unwrap_or_default());
-        let below_root = |path: &std::path::Path| path.strip_prefix(root).is_ok() && root.parent().is_some();
+        // The comparison of bytes is the quick one.
+        let begins = |path: &std::path::Path| path.as_os_str().as_bytes().starts_with(root.as_os_str().as_bytes());
+        let below_root =
+            |path: &std::path::Path| begins(path) && path.strip_prefix(root).is_ok() && root.parent().is_some();
         // As in runc, a destination that begins with the root's path on the host is taken from there.
         let dest = match path(mount.destination())? {
             dest if below_root(mount.destination()) => {
