@@ -36,7 +36,7 @@ struct One<A: clap::Args> {
 pub fn protect(args: &[OsString]) -> Result<Option<Binary>> {
     if args.iter().skip(1).any(|arg| ENTERING.iter().any(|name| arg == name)) {
         let passes_on = |arg: &OsString| arg.as_bytes().starts_with(b"--preserve-fds");
-        return exe::protect(args.iter().any(passes_on) || std::env::var_os("LISTEN_FDS").is_some());
+        return exe::protect(args.iter().any(passes_on) || create::listen_fds().is_some());
     }
     Ok(None)
 }

@@ -103,24 +103,20 @@ fn read(path: &CStr, room: usize) -> Result<String> {
     String::from_utf8(fd::read_whole(path, room).why(what)?).map_err(|_| anyhow!("{}: no text", what()))
 }
 
-/// The controllers of each hierarchy and the cgroup there, from the text of /proc/PID/cgroup.
-fn hierarchies_of(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
+/// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".
+fn own_paths(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let hierarchies = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    hierarchies.flat_map(|(controllers, path)| controllers.split(',').map(move |name| (name, path)))
 }
 
-/// The cgroups of a process, from the text of /proc/PID/cgroup: (controller, path), v2 is "".
+/// The same, kept.
 pub fn parse_own(text: &str) -> Vec<(String, String)> {
-    let each = |(controllers, path): (&str, &str)| {
-        let list: Vec<_> = controllers.split(',').map(|name| (name.to_owned(), path.to_owned())).collect();
-        list
-    };
-    hierarchies_of(text).flat_map(each).collect()
+    own_paths(text).map(|(name, path)| (name.to_owned(), path.to_owned())).collect()
 }
 
 /// The one of a controller.
 fn own_path(text: &str, controller: &str) -> Option<String> {
-    let has = |controllers: &str| controllers.split(',').any(|name| name == controller);
-    hierarchies_of(text).find(|(controllers, _)| has(controllers)).map(|(_, path)| path.to_owned())
+    own_paths(text).find(|(name, _)| *name == controller).map(|(_, path)| path.to_owned())
 }
 
 /// The controllers of a v1 hierarchy that containers join; other words of the mount options are no controllers.

@@ -52,21 +52,20 @@ fn is_same_everywhere(path: &str) -> bool {
 }
 
 impl Which {
-    /// Whether a path needs no cleaning to see that it is not among them.
-    fn passes_over(self, path: &str) -> bool {
-        match self {
-            Which::All => false,
-            Which::Early => !is_same_everywhere(path) && fd::is_plain(path.as_bytes()),
-            Which::Late => is_same_everywhere(path),
+    /// A path, cleaned, if it is among them. What is clean already need not be cleaned to see that it is not.
+    fn take(self, json: impl fmt::Display, path: &str) -> Result<Option<Dest>> {
+        if fd::is_plain(path.as_bytes()) && !self.has(path) {
+            return Ok(None);
         }
+        let dest = Dest::new(json, path)?;
+        Ok(Some(dest).filter(|dest| self.has(dest.as_str())))
     }
 
-    fn has(self, dest: &Dest) -> bool {
-        let early = || is_same_everywhere(dest.as_str());
+    fn has(self, clean: &str) -> bool {
         match self {
             Which::All => true,
-            Which::Early => early(),
-            Which::Late => !early(),
+            Which::Early => is_same_everywhere(clean),
+            Which::Late => !is_same_everywhere(clean),
         }
     }
 }
@@ -85,14 +84,9 @@ pub fn plan(
     let dests = |field: &str, paths: &[String], which: Which| {
         let mut dests = Vec::with_capacity(paths.len());
         for (index, path) in paths.iter().enumerate() {
-            if which.passes_over(path) {
-                continue;
-            }
-            let dest = Dest::new(format_args!("linux.{field}[{index}]"), path)?;
+            let dest = which.take(format_args!("linux.{field}[{index}]"), path)?;
             // Twice the same path would be covered twice.
-            if which.has(&dest) && !dests.contains(&dest) {
-                dests.push(dest);
-            }
+            dests.extend(dest.filter(|dest| !dests.contains(dest)));
         }
         Ok::<_, anyhow::Error>(dests)
     };
@@ -255,7 +249,7 @@ mod tests {
             "/",
         ] {
             let dest = Dest::new("x", path).unwrap();
-            let has = [Which::All, Which::Early, Which::Late].map(|which| !which.passes_over(path) && which.has(&dest));
+            let has = [Which::All, Which::Early, Which::Late].map(|which| which.take("x", path).unwrap().is_some());
             let cleaned = is_same_everywhere(dest.as_str());
             assert_eq!(has, [true, cleaned, !cleaned], "{path}");
         }

@@ -5,10 +5,11 @@
 //! again as a whole, in the way that knows all shapes and words their errors.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
-use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::capabilities::{Capabilities, capability_number};
@@ -35,19 +36,18 @@ trait Object {
         Self: Sized;
 }
 
-/// Reads an object of a kind, or a list of them.
-struct One<T>(std::marker::PhantomData<T>);
-struct List<T>(std::marker::PhantomData<T>);
+/// An object of a kind, as serde reads it.
+struct Shaped<T>(T);
 
-impl<'a, T: Object> DeserializeSeed<'a> for One<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'a>>(self, parser: D) -> Result<T, D::Error> {
-        parser.deserialize_map(self)
+impl<'a, T: Object> Deserialize<'a> for Shaped<T> {
+    fn deserialize<D: Deserializer<'a>>(parser: D) -> Result<Shaped<T>, D::Error> {
+        parser.deserialize_map(Reader(PhantomData)).map(Shaped)
     }
 }
 
-impl<'a, T: Object> Visitor<'a> for One<T> {
+struct Reader<T>(PhantomData<T>);
+
+impl<'a, T: Object> Visitor<'a> for Reader<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,28 +59,10 @@ impl<'a, T: Object> Visitor<'a> for One<T> {
     }
 }
 
-impl<'a, T: Object> DeserializeSeed<'a> for List<T> {
-    type Value = Vec<T>;
-
-    fn deserialize<D: Deserializer<'a>>(self, parser: D) -> Result<Vec<T>, D::Error> {
-        parser.deserialize_seq(self)
-    }
-}
-
-impl<'a, T: Object> Visitor<'a> for List<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<S: SeqAccess<'a>>(self, mut items: S) -> Result<Vec<T>, S::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(One(std::marker::PhantomData))? {
-            list.push(item);
-        }
-        Ok(list)
-    }
+/// The next value, a list of objects of a kind.
+fn list<'a, T: Object, M: MapAccess<'a>>(members: &mut M) -> Result<Option<Vec<T>>, M::Error> {
+    let list: Vec<Shaped<T>> = members.next_value()?;
+    Ok(Some(list.into_iter().map(|Shaped(object)| object).collect()))
 }
 
 /// A string, where the empty one is none.
@@ -169,7 +151,7 @@ impl Plain {
     /// Reads the section of that name at the top of the document, or says that it is none of these.
     pub fn read_top<'a, M: MapAccess<'a>>(&mut self, key: &str, members: &mut M) -> Result<bool, M::Error> {
         match key {
-            "mounts" => self.mounts = Some(members.next_value_seed(List(std::marker::PhantomData))?),
+            "mounts" => self.mounts = list(members)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -183,12 +165,8 @@ impl Plain {
         members: &mut M,
     ) -> Result<bool, M::Error> {
         match (section, key) {
-            ("process", "capabilities") => {
-                self.capabilities = Some(members.next_value_seed(One(std::marker::PhantomData))?);
-            }
-            ("linux", "namespaces") => {
-                self.namespaces = Some(members.next_value_seed(List(std::marker::PhantomData))?);
-            }
+            ("process", "capabilities") => self.capabilities = Some(members.next_value::<Shaped<_>>()?.0),
+            ("linux", "namespaces") => self.namespaces = list(members)?,
             ("linux", "maskedPaths") => self.masked_paths = Some(members.next_value()?),
             ("linux", "readonlyPaths") => self.readonly_paths = Some(members.next_value()?),
             _ => return Ok(false),

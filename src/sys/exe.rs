@@ -211,8 +211,7 @@ impl Image {
     /// is behind the headers, it begins with what is in memory, and it is as long.
     fn is_of(&self, file: BorrowedFd<'_>) -> bool {
         let Some(head) = self.head() else { return false };
-        let loaded = self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-        let size = loaded.map(|header| header.p_offset + header.p_filesz).max().unwrap_or(u64::MAX);
+        let size = self.loaded().map(|header| header.p_offset + header.p_filesz).max().unwrap_or(u64::MAX);
         if !fd::stat(file).is_ok_and(|stat| stat.st_size as u64 >= size) {
             return false;
         }
@@ -225,7 +224,7 @@ impl Image {
     /// The beginning of the file, with the number of the build, if it is there.
     fn head(&self) -> Option<&'static [u8]> {
         const NUMBER: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
-        let loaded = self.headers.iter().find(|header| header.p_type == libc::PT_LOAD && header.p_offset == 0)?;
+        let loaded = self.loaded().find(|header| header.p_offset == 0)?;
         let notes = self.headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
         let end = notes.map(|note| note.p_offset + note.p_filesz).filter(|end| *end <= loaded.p_filesz).max()?;
         let start = (self.bias + loaded.p_vaddr as usize) as *const u8;
@@ -236,8 +235,13 @@ impl Image {
         words.any(|at| head.get(at..).is_some_and(|rest| rest.starts_with(NUMBER))).then_some(head)
     }
 
+    /// The headers of what execve has mapped.
+    fn loaded(&self) -> impl Iterator<Item = &'static libc::Elf64_Phdr> {
+        self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD)
+    }
+
     fn segments(&self) -> impl Iterator<Item = Segment> {
-        self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_filesz > 0).map(|header| {
+        self.loaded().filter(|header| header.p_filesz > 0).map(|header| {
             let begin = self.bias + header.p_vaddr as usize;
             let start = self.page_down(begin);
             let flag = |flag, prot| if header.p_flags & flag != 0 { prot } else { 0 };
@@ -396,7 +400,7 @@ struct Map {
 impl Map {
     /// What it is now, by the rules of execve, with another executable. The end of the heap is taken for all of it.
     fn own(image: &Image, stack: &Stack, file: BorrowedFd<'_>) -> Map {
-        let loaded = || image.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let loaded = || image.loaded();
         let code = || loaded().filter(|header| header.p_flags & libc::PF_X != 0);
         let begin = |header: &libc::Elf64_Phdr| image.bias as u64 + header.p_vaddr;
         let end = |header: &libc::Elf64_Phdr| begin(header) + header.p_filesz;
